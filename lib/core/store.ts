@@ -29,7 +29,12 @@ export interface ClaimRequest {
 /** The five answers to a claim. */
 export type ClaimResult =
   | { readonly kind: 'claimed'; readonly claim: Claim }
-  | { readonly kind: 'completed'; readonly record: RecordView & { readonly answer: RecordedAnswer } }
+  | {
+      readonly kind: 'completed';
+      readonly record: RecordView & { readonly answer: RecordedAnswer };
+      /** Milliseconds until the record's retention ends, on the store's clock. */
+      readonly remainingMs: number;
+    }
   | {
       readonly kind: 'in_progress';
       /** Milliseconds until the running claim's lease ends, on the store's clock. */
