@@ -1,0 +1,301 @@
+/**
+ * Every statement of the store. Each one decides and writes by itself, on the database's clock.
+ *
+ * `clock_timestamp()` and not `now()`: the latter stands still from the start of the transaction, and
+ * a statement may have waited for a row since then.
+ */
+export interface Statement {
+  /** For messages: `claim`, `renew` … */
+  readonly what: string;
+  readonly text: string;
+  /**
+   * Whether it may be sent again when nobody knows if it took effect (the connection broke before the
+   * reply): true where the claim token makes the second one find the first.
+   */
+  readonly repeatable: boolean;
+}
+
+export interface PostgresSql {
+  readonly claim: Statement;
+  readonly renew: Statement;
+  readonly complete: Statement;
+  readonly releaseBegun: Statement;
+  readonly giveBack: Statement;
+  readonly abandon: Statement;
+  readonly isSettledBy: Statement;
+  readonly find: Statement;
+  readonly resolve: Statement;
+  readonly forget: Statement;
+  readonly purge: Statement;
+}
+
+/** What {@link PostgresSql.isSettledBy} is asked for. */
+export type Settled = 'completed' | 'released' | 'abandoned' | 'given_back';
+
+/** The statements for `table`, which is quoted and ready to stand in a statement. */
+export function postgresSql(table: string): PostgresSql {
+  return {
+    // Race closed: two requests that both find the record free. Only one inserts or updates; the
+    // other waits for that row, looks at it as it has become, and writes nothing (no row comes back:
+    // its view was older than the winner's commit, so the caller sends the statement again).
+    // `seen` answers replays and conflicts by reading alone: they take no row and write no WAL.
+    // All decisions are made at one moment, `moment.now`. A row that this statement had to wait for
+    // may have become free in the meantime; then it finds that out on the next turn. What is written
+    // counts from the moment of the write, or a wait would be taken off the lease.
+    claim: repeatable(
+      'claim',
+      `WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS now),
+seen AS MATERIALIZED (
+  SELECT * FROM (
+    SELECT r.*, moment.now, ${verdict('moment.now')} AS verdict FROM ${table} AS r CROSS JOIN moment WHERE r.record_key = $1::bytea
+  ) AS judged WHERE verdict IS NOT NULL
+),
+claimed AS (
+  INSERT INTO ${table} AS r (record_key, record_id, operation, fingerprint, state, claim_token, fencing_token, attempt,
+    created_at, claimed_at, lease_until, expires_at, retention_ms, keep_abandoned)
+  SELECT $1::bytea, $9::uuid, $4::text, $3::text, 'in_progress', $2::uuid, ${FENCE}, 1,
+    moment.now, moment.now, ${fromNow('$5')}, CASE WHEN $7::boolean THEN NULL ELSE ${fromNow('$5 + $6')} END, $6, $7
+  FROM moment WHERE NOT EXISTS (SELECT FROM seen)
+  ON CONFLICT (record_key) DO UPDATE SET
+    record_id = CASE WHEN ${SAME_RECORD} THEN r.record_id ELSE EXCLUDED.record_id END,
+    created_at = CASE WHEN ${SAME_RECORD} THEN r.created_at ELSE EXCLUDED.created_at END,
+    attempt = CASE WHEN ${SAME_RECORD} THEN r.attempt + 1 ELSE 1 END,
+    prior = CASE WHEN ${isOver('r', 'EXCLUDED.claimed_at')} THEN NULL ELSE ${PRIOR} END,
+    operation = EXCLUDED.operation,
+    fingerprint = EXCLUDED.fingerprint,
+    state = 'in_progress',
+    claim_token = EXCLUDED.claim_token,
+    given_back_token = NULL,
+    fencing_token = GREATEST(r.fencing_token + 1, ${FENCE}),
+    claimed_at = clock_timestamp(),
+    lease_until = ${fromNow('$5')},
+    completed_at = NULL,
+    expires_at = CASE WHEN $7 THEN NULL ELSE ${fromNow('$5 + $6')} END,
+    retention_ms = EXCLUDED.retention_ms,
+    keep_abandoned = EXCLUDED.keep_abandoned,
+    status = NULL, headers = NULL, body = NULL, not_kept = NULL
+  WHERE ${verdict('EXCLUDED.claimed_at')} IS NULL
+  RETURNING r.record_id, r.attempt, r.fencing_token, r.prior, ${DURABLE} AS durable
+)
+SELECT verdict, record_id, attempt, fencing_token, prior ->> 'state' AS prior_state,
+  ceil(${millis('lease_until - now')}) AS lease_remaining_ms,
+  floor(${millis('now - claimed_at')}) AS running_ms,
+  floor(${millis('expires_at - now')}) AS remaining_ms,
+  ${viewColumns('now', "verdict = 'completed'")}
+FROM seen
+UNION ALL
+SELECT 'claimed', record_id, attempt, fencing_token, prior ->> 'state', NULL, NULL, NULL, ${VIEW_NAMES.map(() => 'NULL').join(', ')}
+FROM claimed`,
+    ),
+
+    // Race closed: a renewal that arrives after the lease, beside the claim that takes the record
+    // over. Whichever gets the row first wins; the other finds another token or a longer lease.
+    renew: repeatable(
+      'renew',
+      `UPDATE ${table} AS r SET
+  lease_until = ${fromNow('$3')},
+  expires_at = CASE WHEN r.keep_abandoned THEN NULL ELSE ${fromNow('$3 + r.retention_ms')} END
+WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+    ),
+
+    // Race closed: a run that slept past its lease writes over its successor's answer. Token, state
+    // and lease are compared by the statement that writes, on the row as it is once it is free.
+    complete: repeatable(
+      'complete',
+      `UPDATE ${table} AS r SET
+  state = 'completed', completed_at = clock_timestamp(), expires_at = ${fromNow('$3')}, retention_ms = $3::bigint, prior = NULL,
+  status = $4::smallint, headers = $5::text, body = $6::bytea, not_kept = $7::text
+WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+    ),
+
+    // Race closed: as in complete.
+    releaseBegun: repeatable(
+      'release',
+      `UPDATE ${table} AS r SET
+  state = 'released', lease_until = clock_timestamp(), expires_at = ${fromNow('r.retention_ms')}, prior = NULL
+WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+    ),
+
+    // Race closed: a claim that is undone late, after another has taken the record over. The token
+    // alone tells: while it is the record's, nobody else has claimed. Where there was no record
+    // before, the row stays behind as one whose retention is over (a purge removes it), so that the
+    // same statement, sent again, still finds that it has been done.
+    giveBack: repeatable(
+      'release',
+      `UPDATE ${table} AS r SET
+  given_back_token = r.claim_token,
+  prior = NULL,
+  state = COALESCE(r.prior ->> 'state', 'released'),
+  record_id = COALESCE((r.prior ->> 'record_id')::uuid, r.record_id),
+  operation = COALESCE(r.prior ->> 'operation', r.operation),
+  fingerprint = COALESCE(r.prior ->> 'fingerprint', r.fingerprint),
+  claim_token = (r.prior ->> 'claim_token')::uuid,
+  fencing_token = COALESCE((r.prior ->> 'fencing_token')::bigint, r.fencing_token),
+  attempt = COALESCE((r.prior ->> 'attempt')::integer, r.attempt),
+  created_at = COALESCE((r.prior ->> 'created_at')::timestamptz, r.created_at),
+  claimed_at = COALESCE((r.prior ->> 'claimed_at')::timestamptz, r.claimed_at),
+  lease_until = COALESCE((r.prior ->> 'lease_until')::timestamptz, clock_timestamp()),
+  expires_at = CASE WHEN r.prior IS NULL THEN to_timestamp(0) ELSE (r.prior ->> 'expires_at')::timestamptz END,
+  retention_ms = COALESCE((r.prior ->> 'retention_ms')::bigint, r.retention_ms),
+  keep_abandoned = COALESCE((r.prior ->> 'keep_abandoned')::boolean, r.keep_abandoned)
+WHERE r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' RETURNING ${DURABLE} AS durable`,
+    ),
+
+    // Race closed: as in complete.
+    abandon: repeatable(
+      'abandon',
+      `UPDATE ${table} AS r SET
+  state = 'abandoned', lease_until = clock_timestamp(), prior = NULL,
+  attempt = CASE WHEN $3::boolean THEN r.attempt ELSE r.attempt - 1 END,
+  expires_at = CASE WHEN r.keep_abandoned THEN NULL ELSE ${fromNow('r.retention_ms')} END
+WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+    ),
+
+    // Decides nothing. Asked after a write that found no row: was it this token's own earlier write,
+    // whose reply was lost? What a token has settled is changed by nobody but the next claim.
+    isSettledBy: repeatable(
+      'look up the write',
+      `SELECT FROM ${table} AS r WHERE r.record_key = $1::bytea AND CASE
+  WHEN $3::text = 'given_back' THEN r.given_back_token = $2::uuid
+  ELSE r.claim_token = $2::uuid AND r.state = $3::text
+END`,
+    ),
+
+    find: repeatable(
+      'find',
+      `SELECT r.record_id, r.attempt, r.fencing_token, ${viewColumns('moment.now', "r.state = 'completed'")}
+FROM ${table} AS r CROSS JOIN (SELECT clock_timestamp() AS now OFFSET 0) AS moment
+WHERE r.record_key = $1::bytea AND NOT ${isOver('r', 'moment.now')}`,
+    ),
+
+    // Race closed: two people, or a person and a claim that takes over, settle one record. The second
+    // one finds it no longer abandoned. The token goes: the run that was given up can neither write
+    // any more nor take this for its own lost write.
+    resolve: once(
+      'resolve',
+      `UPDATE ${table} AS r SET
+  state = $2::text, claim_token = NULL, given_back_token = NULL, prior = NULL,
+  completed_at = CASE WHEN $2 = 'completed' THEN clock_timestamp() END,
+  expires_at = ${fromNow('$3')}, retention_ms = $3::bigint,
+  status = $4::smallint, headers = $5::text, body = $6::bytea, not_kept = $7::text
+WHERE r.record_key = $1::bytea AND NOT ${isOver('r', 'clock_timestamp()')}
+  AND (r.state = 'abandoned' OR (r.state = 'in_progress' AND r.lease_until <= clock_timestamp()))
+RETURNING ${DURABLE} AS durable`,
+    ),
+
+    // Race closed: a record is removed while a claim is being won. The row is looked at again once it
+    // is free; a live claim keeps it.
+    forget: once(
+      'forget',
+      `DELETE FROM ${table} AS r
+WHERE r.record_key = $1::bytea AND NOT (r.state = 'in_progress' AND r.lease_until > clock_timestamp())
+RETURNING NOT ${isOver('r', 'clock_timestamp()')} AS existed, ${DURABLE} AS durable`,
+    ),
+
+    // Race closed: a purge removes the record that a claim has just begun to use again. Rows that
+    // somebody holds are skipped, and a row is looked at again once it is held. One process purges at
+    // a time: the turn ends with the statement, so it also works where a pooler hands the next
+    // statement to another connection. statement_timestamp(), because it is one value, which lets
+    // the index on expires_at find the rows.
+    purge: repeatable(
+      'purge',
+      `WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($2::bigint) AS mine),
+due AS MATERIALIZED (
+  SELECT r.record_key FROM ${table} AS r
+  WHERE (SELECT mine FROM turn) AND r.expires_at <= statement_timestamp()
+  ORDER BY r.expires_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
+),
+gone AS (
+  DELETE FROM ${table} AS r USING due
+  WHERE r.record_key = due.record_key AND r.expires_at <= statement_timestamp() RETURNING r.attempt
+)
+SELECT count(*) AS removed FROM gone`,
+    ),
+  };
+}
+
+/** `$1` and `$2` are record key and claim token, as in every write under a claim. */
+const HELD = `r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' AND r.lease_until > clock_timestamp()`;
+
+/** The same record goes on: attempt and steps count. Otherwise the row is used for a new one. */
+const SAME_RECORD = `(r.fingerprint = EXCLUDED.fingerprint AND NOT ${isOver('r', 'EXCLUDED.claimed_at')})`;
+
+/** Microseconds of the clock: greater than what any earlier record of this key had, whose row may be gone. */
+const FENCE = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`;
+
+/**
+ * An acknowledged write survives a crash of the server, also where the database or the role has
+ * switched that off; set for this one transaction, so no connection has to be prepared for it and a
+ * pooler may stand between. It stands in RETURNING: evaluated when, and only when, a row was written.
+ * Anything but `off` (remote_apply, say) is left as it is.
+ */
+const DURABLE = `CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END`;
+
+/** What giveBack needs to put the record back; the answer is missing because a completed record is never claimed. */
+const PRIOR = `jsonb_build_object('state', CASE r.state WHEN 'released' THEN 'released' ELSE 'abandoned' END, ${[
+  'record_id',
+  'operation',
+  'fingerprint',
+  'claim_token',
+  'fencing_token',
+  'attempt',
+  'created_at',
+  'claimed_at',
+  'lease_until',
+  'expires_at',
+  'retention_ms',
+  'keep_abandoned',
+]
+  .map((name) => `'${name}', r.${name}`)
+  .join(', ')})`;
+
+/** The rules of the port's `claim`, in its order; NULL: the record is this claim's to take. */
+function verdict(now: string): string {
+  const live = `r.state = 'in_progress' AND r.lease_until > ${now}`;
+  return `CASE
+    WHEN ${isOver('r', now)} THEN NULL
+    WHEN ${live} AND r.claim_token = $2::uuid THEN 'claimed'
+    WHEN r.state = 'released' THEN NULL
+    WHEN r.fingerprint <> $3::text THEN 'reused'
+    WHEN r.state = 'completed' THEN 'completed'
+    WHEN ${live} THEN 'in_progress'
+    WHEN $8::boolean THEN NULL
+    ELSE 'abandoned'
+  END`;
+}
+
+/** The record's retention is over. An empty expires_at: kept until somebody settles it, or live. */
+function isOver(row: string, now: string): string {
+  return `(${row}.expires_at IS NOT NULL AND ${row}.expires_at <= ${now})`;
+}
+
+function fromNow(ms: string): string {
+  return `clock_timestamp() + (${ms.replace(/\$\d/g, '$&::bigint')}) * interval '1 millisecond'`;
+}
+
+function millis(interval: string): string {
+  return `extract(epoch FROM ${interval}) * 1000`;
+}
+
+const VIEW_NAMES = [
+  ...['operation', 'fingerprint', 'state', 'created_ms', 'claimed_ms', 'lease_ms', 'completed_ms', 'expires_ms'],
+  ...['status', 'headers', 'not_kept', 'body_hex'],
+];
+
+/** Times as milliseconds and bytes as hex, so that neither DateStyle, bytea_output nor a type parser of the application matters. */
+function viewColumns(now: string, withBody: string): string {
+  const instant = (column: string): string => `floor(${millis(column)})::bigint`;
+  return `operation, fingerprint,
+  CASE WHEN state = 'in_progress' AND lease_until <= ${now} THEN 'abandoned' ELSE state END AS state,
+  ${instant('created_at')} AS created_ms, ${instant('claimed_at')} AS claimed_ms, ${instant('lease_until')} AS lease_ms,
+  ${instant('completed_at')} AS completed_ms, ${instant('expires_at')} AS expires_ms,
+  status, headers, not_kept, CASE WHEN ${withBody} THEN encode(body, 'hex') END AS body_hex`;
+}
+
+function repeatable(what: string, text: string): Statement {
+  return { what, text, repeatable: true };
+}
+
+function once(what: string, text: string): Statement {
+  return { what, text, repeatable: false };
+}

@@ -1,0 +1,102 @@
+import { Column, Entity, EntitySchema, Index, PrimaryColumn, type ColumnOptions } from 'typeorm';
+import type { RecordState } from '../../core/record.js';
+import { DEFAULT_TABLE } from './table-name.js';
+
+/** Found again on entities from both builds of this package (ESM and CommonJS), which are two classes. */
+export const RECORD_ENTITY = Symbol.for('nestjs-idempotency.typeorm.record-entity');
+
+/** How the names of {@link idempotencyEntity}'s entities begin. */
+export const SCHEMA_ENTITY_PREFIX = 'IdempotencyRecord:';
+
+/** The columns, in the order in which the migration creates them. */
+export const recordColumns = {
+  recordKey: { name: 'record_key', type: 'bytea' },
+  recordId: { name: 'record_id', type: 'uuid' },
+  operation: { name: 'operation', type: 'text' },
+  fingerprint: { name: 'fingerprint', type: 'text' },
+  state: { name: 'state', type: 'text' },
+  claimToken: { name: 'claim_token', type: 'uuid', nullable: true },
+  givenBackToken: { name: 'given_back_token', type: 'uuid', nullable: true },
+  fencingToken: { name: 'fencing_token', type: 'bigint' },
+  attempt: { name: 'attempt', type: 'integer' },
+  createdAt: { name: 'created_at', type: 'timestamptz' },
+  claimedAt: { name: 'claimed_at', type: 'timestamptz' },
+  leaseUntil: { name: 'lease_until', type: 'timestamptz' },
+  completedAt: { name: 'completed_at', type: 'timestamptz', nullable: true },
+  expiresAt: { name: 'expires_at', type: 'timestamptz', nullable: true },
+  retentionMs: { name: 'retention_ms', type: 'bigint' },
+  keepAbandoned: { name: 'keep_abandoned', type: 'boolean' },
+  prior: { name: 'prior', type: 'jsonb', nullable: true },
+  status: { name: 'status', type: 'smallint', nullable: true },
+  headers: { name: 'headers', type: 'text', nullable: true },
+  body: { name: 'body', type: 'bytea', nullable: true },
+  notKept: { name: 'not_kept', type: 'text', nullable: true },
+} as const satisfies Record<string, ColumnOptions & { name: string }>;
+
+/**
+ * The table of records as a TypeORM entity, so that `synchronize` and generated migrations know it.
+ * The store itself never reads or writes through a repository: a `find` may be answered by a replica
+ * that is behind, and a `save` has no condition. For other readers (an admin page) it is what it looks
+ * like. Bodies can be large: select the columns that you need.
+ */
+@Entity(DEFAULT_TABLE)
+@Index(['expiresAt'])
+export class IdempotencyRecordEntity {
+  /** SHA-256 over scope, operation and idempotency key. The base64url form of it is the `recordKey` of the API. */
+  @PrimaryColumn(recordColumns.recordKey) recordKey: Buffer;
+  /** The same for all attempts, another one once the key is used again. */
+  @Column(recordColumns.recordId) recordId: string;
+  @Column(recordColumns.operation) operation: string;
+  @Column(recordColumns.fingerprint) fingerprint: string;
+  /** As last written: a row that says `in_progress` with `leaseUntil` in the past is abandoned. */
+  @Column(recordColumns.state) state: RecordState;
+  /** Whose claim may write, or has written; empty once `resolve` has settled the record. */
+  @Column(recordColumns.claimToken) claimToken: string | null;
+  /** The latest claim that was undone before its handler began. */
+  @Column(recordColumns.givenBackToken) givenBackToken: string | null;
+  @Column(recordColumns.fencingToken) fencingToken: string;
+  @Column(recordColumns.attempt) attempt: number;
+  @Column(recordColumns.createdAt) createdAt: Date;
+  @Column(recordColumns.claimedAt) claimedAt: Date;
+  @Column(recordColumns.leaseUntil) leaseUntil: Date;
+  @Column(recordColumns.completedAt) completedAt: Date | null;
+  /** From then on the record counts as gone, and a purge removes it. Empty: not before it is settled. */
+  @Column(recordColumns.expiresAt) expiresAt: Date | null;
+  @Column(recordColumns.retentionMs) retentionMs: string;
+  @Column(recordColumns.keepAbandoned) keepAbandoned: boolean;
+  /** While a claim is live: what the record was before it. */
+  @Column(recordColumns.prior) prior: Record<string, unknown> | null;
+  @Column(recordColumns.status) status: number | null;
+  /** JSON: a list of pairs. */
+  @Column(recordColumns.headers) headers: string | null;
+  @Column(recordColumns.body) body: Buffer | null;
+  /** Why there is no body to replay. */
+  @Column(recordColumns.notKept) notKept: string | null;
+
+  static readonly [RECORD_ENTITY] = true;
+}
+
+/** For a table of another name or schema. */
+export interface RecordTableOptions {
+  /** Without the DataSource's `entityPrefix`, which is put before it. Default: `idempotency_records`. */
+  readonly table?: string;
+  /** Default: the DataSource's `schema`, else what the connection's search_path finds. */
+  readonly schema?: string;
+}
+
+/**
+ * The entity for a table of another name or schema; give it to `entities` or `forFeature`.
+ *
+ * @example
+ * TypeOrmModule.forFeature([idempotencyEntity({ table: 'request_records', schema: 'ops' })])
+ */
+export function idempotencyEntity(options: RecordTableOptions = {}): EntitySchema<IdempotencyRecordEntity> {
+  const { table = DEFAULT_TABLE, schema } = options;
+  return new EntitySchema<IdempotencyRecordEntity>({
+    name: `${SCHEMA_ENTITY_PREFIX}${schema === undefined ? '' : `${schema}.`}${table}`,
+    tableName: table,
+    ...(schema !== undefined && { schema }),
+    columns: { ...recordColumns, recordKey: { ...recordColumns.recordKey, primary: true } },
+    indices: [{ columns: ['expiresAt'] }],
+  });
+}

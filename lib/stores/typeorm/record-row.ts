@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import { IdempotencyStoreError } from '../../core/errors.js';
+import type {
+  AnswerNotKept,
+  Claim,
+  RecordedAnswer,
+  RecordedHeader,
+  RecordState,
+  RecordView,
+} from '../../core/record.js';
+import type { ClaimRequest, ClaimResult } from '../../core/store.js';
+
+/** A row as the server sent it: the store switches off all type parsers, so everything is text. */
+export type Row = Readonly<Record<string, string | null | undefined>>;
+
+/** The 32 bytes behind a record key. Any other text is hashed, so that no two keys ever share a row. */
+export function recordKeyBytes(recordKey: string): Buffer {
+  const bytes = Buffer.from(recordKey, 'base64url');
+  const isHash = bytes.length === 32 && bytes.toString('base64url') === recordKey;
+  return isHash ? bytes : createHash('sha256').update(recordKey).digest();
+}
+
+/** The answer's columns, in the order in which the statements take them: status, headers, body, not_kept. */
+export function answerValues(answer: RecordedAnswer | undefined): readonly unknown[] {
+  if (!answer) return [null, null, null, null];
+  if (!answer.kept) return [answer.status, null, null, answer.reason];
+  // Headers as JSON text rather than jsonb, which refuses \u0000 and lone surrogates.
+  const { buffer, byteOffset, byteLength } = answer.body;
+  return [answer.status, JSON.stringify(answer.headers), Buffer.from(buffer, byteOffset, byteLength), null];
+}
+
+export function claimResult(request: ClaimRequest, row: Row): ClaimResult {
+  const kind = text(row, 'verdict');
+  switch (kind) {
+    case 'claimed':
+      return { kind, claim: claimOf(request, row) };
+    case 'completed': {
+      const { answer, ...view } = recordView(request.recordKey, row);
+      if (!answer) throw damaged('a completed record has no answer');
+      return { kind, record: { ...view, answer }, remainingMs: number(row, 'remaining_ms') };
+    }
+    case 'in_progress':
+      return { kind, leaseRemainingMs: number(row, 'lease_remaining_ms'), runningMs: number(row, 'running_ms') };
+    case 'reused':
+      return { kind };
+    case 'abandoned':
+      return { kind, record: recordView(request.recordKey, row) };
+    default:
+      throw damaged(`the claim was answered '${kind}'`);
+  }
+}
+
+export function recordView(recordKey: string, row: Row): RecordView {
+  const state = text(row, 'state') as RecordState;
+  return {
+    recordKey,
+    recordId: text(row, 'record_id'),
+    operation: text(row, 'operation'),
+    fingerprint: text(row, 'fingerprint'),
+    state,
+    attempt: number(row, 'attempt'),
+    fencingToken: number(row, 'fencing_token'),
+    createdAt: new Date(number(row, 'created_ms')),
+    claimedAt: new Date(number(row, 'claimed_ms')),
+    leaseUntil: new Date(number(row, 'lease_ms')),
+    ...(state === 'completed' && { completedAt: new Date(number(row, 'completed_ms')), answer: answerOf(row) }),
+    ...(state !== 'in_progress' && row['expires_ms'] && { expiresAt: new Date(number(row, 'expires_ms')) }),
+  };
+}
+
+function claimOf({ recordKey, claimToken }: ClaimRequest, row: Row): Claim {
+  return {
+    recordKey,
+    claimToken,
+    recordId: text(row, 'record_id'),
+    attempt: number(row, 'attempt'),
+    fencingToken: number(row, 'fencing_token'),
+    tookOver: row['prior_state'] === 'abandoned',
+  };
+}
+
+function answerOf(row: Row): RecordedAnswer {
+  const status = row['status'] == null ? null : number(row, 'status');
+  if (row['not_kept']) return { kept: false, status, reason: row['not_kept'] as AnswerNotKept['reason'] };
+  const headers = JSON.parse(text(row, 'headers')) as RecordedHeader[];
+  const { buffer, byteOffset, byteLength } = Buffer.from(text(row, 'body_hex'), 'hex');
+  return { kept: true, status, headers, body: new Uint8Array(buffer, byteOffset, byteLength) };
+}
+
+function number(row: Row, column: string): number {
+  return Number(text(row, column));
+}
+
+function text(row: Row, column: string): string {
+  const value = row[column];
+  if (value == null) throw damaged(`column ${column} is empty`);
+  return value;
+}
+
+// Only a hand that wrote into the table can bring this about.
+function damaged(what: string): IdempotencyStoreError {
+  return new IdempotencyStoreError(`The stored record is damaged: ${what}.`);
+}

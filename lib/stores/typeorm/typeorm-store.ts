@@ -1,0 +1,236 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { DataSource } from 'typeorm';
+import { parseDuration, type Duration } from '../../core/duration.js';
+import { IdempotencyConfigError, IdempotencyStoreError } from '../../core/errors.js';
+import type { ClaimRef, RecordedAnswer, RecordView } from '../../core/record.js';
+import type {
+  ClaimRequest,
+  ClaimResult,
+  IdempotencyStore,
+  IdempotencyStoreFactory,
+  Resolution,
+  StoreContainer,
+  WriteResult,
+} from '../../core/store.js';
+import { checkDatabase } from './boot-checks.js';
+import { findTable } from './find-table.js';
+import { PostgresCalls, type Send } from './postgres-calls.js';
+import { postgresConnector, type PostgresConnector } from './postgres-driver.js';
+import { postgresSql, type PostgresSql, type Settled } from './postgres.sql.js';
+import type { RecordTableOptions } from './record-entity.js';
+import { answerValues, claimResult, recordKeyBytes, recordView } from './record-row.js';
+import { quoteTable, type TableName } from './table-name.js';
+import { WakeHints } from './wake-hints.js';
+
+export interface TypeormStoreOptions extends RecordTableOptions {
+  /** The name under which `TypeOrmModule` has registered the DataSource, or the DataSource itself. Default: the unnamed one. */
+  readonly dataSource?: string | DataSource;
+  /** How long a call may take before it counts as failed (503). Default `'2s'`. */
+  readonly deadline?: Duration;
+  /** Connections of the store's own, apart from the DataSource's. Default 4: enough for some thousand claims a second. */
+  readonly poolSize?: number;
+  /** `false`: no LISTEN/NOTIFY; requests that join a running one find its answer by asking from time to time. */
+  readonly notify?: boolean;
+}
+
+/** At boot a server may have to be woken, resolved and greeted by TLS first. */
+const SHORTEST_BOOT_MS = 5_000;
+
+/**
+ * Keeps records in Postgres, through the DataSource that the application has.
+ *
+ * @example
+ * IdempotencyModule.forRoot({ store: typeormStore(), scope: … })
+ */
+export function typeormStore(options: TypeormStoreOptions = {}): IdempotencyStoreFactory {
+  const { poolSize = 4 } = options;
+  if (!Number.isInteger(poolSize) || poolSize < 1 || poolSize > 100) {
+    throw new IdempotencyConfigError(`typeormStore: poolSize must be a whole number from 1 to 100, not ${poolSize}.`);
+  }
+  const deadlineMs = parseDuration(options.deadline ?? '2s', 'typeormStore: deadline');
+  return {
+    async createStore(container) {
+      const dataSource = await dataSourceOf(options.dataSource, container);
+      return new TypeormStore(dataSource, { ...options, poolSize, deadlineMs });
+    },
+  };
+}
+
+interface Settings extends TypeormStoreOptions {
+  readonly poolSize: number;
+  readonly deadlineMs: number;
+}
+
+/** What can be known once the DataSource is initialised. */
+interface Parts {
+  readonly connector: PostgresConnector;
+  readonly table: TableName;
+  readonly sql: PostgresSql;
+}
+
+class TypeormStore implements IdempotencyStore {
+  readonly name = 'postgres';
+  private readonly calls: PostgresCalls;
+  private readonly hints: WakeHints;
+  private known: Parts | undefined;
+
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly settings: Settings,
+  ) {
+    const { poolSize, deadlineMs, notify = true } = settings;
+    this.calls = new PostgresCalls(() => this.parts().connector, poolSize, deadlineMs);
+    this.hints = new WakeHints({
+      acrossProcesses: notify,
+      table: () => quoteTable(this.parts().table),
+      connect: () => this.parts().connector.client(deadlineMs),
+      send: (statement, values) => this.calls.call(statement.what, (send) => send(statement, values)),
+      patienceMs: deadlineMs,
+    });
+  }
+
+  async start(): Promise<void> {
+    const { table } = this.parts();
+    const bootMs = Math.max(this.settings.deadlineMs, SHORTEST_BOOT_MS);
+    await this.calls.call('start', (send) => checkDatabase(send, table), bootMs);
+  }
+
+  async stop(): Promise<void> {
+    await this.hints.stop();
+    await this.calls.stop();
+  }
+
+  claim(request: ClaimRequest): Promise<ClaimResult> {
+    const { recordKey, claimToken, fingerprint, operation, leaseMs, retentionMs, keepAbandoned, takeOver } = request;
+    const values = [
+      ...[recordKeyBytes(recordKey), claimToken, fingerprint, operation],
+      ...[Math.round(leaseMs), Math.round(retentionMs), keepAbandoned, takeOver, randomUUID()],
+    ];
+    return this.call('claim', async (send, sql) => {
+      for (;;) {
+        const [row] = await send(sql.claim, values);
+        if (row) return claimResult(request, row);
+        // Another claim came between this statement's view and its write. The next one sees it;
+        // `send` ends this where somebody keeps coming between until the deadline.
+      }
+    });
+  }
+
+  renew(claim: ClaimRef, leaseMs: number): Promise<WriteResult> {
+    return this.write(claim, 'renew', [Math.round(leaseMs)]);
+  }
+
+  complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult> {
+    return this.write(claim, 'complete', [Math.round(retentionMs), ...answerValues(answer)], 'completed');
+  }
+
+  release(claim: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
+    return began ? this.write(claim, 'releaseBegun', [], 'released') : this.write(claim, 'giveBack', [], 'given_back');
+  }
+
+  abandon(claim: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
+    return this.write(claim, 'abandon', [began], 'abandoned');
+  }
+
+  find(recordKey: string): Promise<RecordView | undefined> {
+    return this.call('find', async (send, sql) => {
+      const [row] = await send(sql.find, [recordKeyBytes(recordKey)]);
+      return row && recordView(recordKey, row);
+    });
+  }
+
+  async resolve(recordKey: string, resolution: Resolution, retentionMs: number): Promise<boolean> {
+    const answer = resolution.kind === 'completed' ? resolution.answer : undefined;
+    const state = answer ? 'completed' : 'released';
+    const values = [recordKeyBytes(recordKey), state, Math.round(retentionMs), ...answerValues(answer)];
+    const rows = await this.call('resolve', (send, sql) => send(sql.resolve, values));
+    if (rows.length > 0) this.hints.changed(recordKey);
+    return rows.length > 0;
+  }
+
+  async forget(recordKey: string): Promise<boolean> {
+    const [row] = await this.call('forget', (send, sql) => send(sql.forget, [recordKeyBytes(recordKey)]));
+    if (row) this.hints.changed(recordKey);
+    return row?.['existed'] === 't';
+  }
+
+  async purge(limit: number): Promise<number> {
+    const [row] = await this.call('purge', (send, { purge }, table) =>
+      send(purge, [limit, advisoryKey(`purge of ${table}`)]),
+    );
+    return Number(row?.['removed']);
+  }
+
+  subscribe(recordKey: string, wake: () => void): () => void {
+    return this.hints.subscribe(recordKey, wake);
+  }
+
+  private async write(
+    { recordKey, claimToken }: ClaimRef,
+    statement: 'renew' | 'complete' | 'releaseBegun' | 'giveBack' | 'abandon',
+    values: readonly unknown[],
+    settles?: Settled,
+  ): Promise<WriteResult> {
+    const key = [recordKeyBytes(recordKey), claimToken];
+    const written = await this.call(statement, async (send, sql) => {
+      const rows = await send(sql[statement], [...key, ...values]);
+      if (rows.length > 0) return true;
+      return settles !== undefined && (await send(sql.isSettledBy, [...key, settles])).length > 0;
+    });
+    if (written && settles !== undefined) this.hints.changed(recordKey);
+    return written ? 'written' : 'lost';
+  }
+
+  private call<T>(what: string, work: (send: Send, sql: PostgresSql, table: string) => Promise<T>): Promise<T> {
+    let parts: Parts;
+    try {
+      parts = this.parts();
+    } catch (cause) {
+      // `start` tells of a wrong configuration; a caller that comes without it gets what callers expect.
+      return Promise.reject(
+        new IdempotencyStoreError(cause instanceof Error ? cause.message : String(cause), { cause }),
+      );
+    }
+    return this.calls.call(what, (send) => work(send, parts.sql, quoteTable(parts.table)));
+  }
+
+  private parts(): Parts {
+    if (!this.known) {
+      const connector = postgresConnector(this.dataSource);
+      const table = findTable(this.dataSource, this.settings);
+      this.known = { connector, table, sql: postgresSql(quoteTable(table)) };
+    }
+    return this.known;
+  }
+}
+
+async function dataSourceOf(given: string | DataSource | undefined, container: StoreContainer): Promise<DataSource> {
+  const dataSource = typeof given === 'object' ? given : await registeredDataSource(given, container);
+  const { type } = dataSource.options;
+  if (type !== 'postgres') {
+    throw new IdempotencyConfigError(
+      `typeormStore: the DataSource's type is '${type}', and only 'postgres' can keep records. Elsewhere the one statement that a claim is does not exist: the upserts of MySQL, MariaDB and SQLite drivers silently lose their condition, and a running claim would be stolen. Name a Postgres DataSource with the \`dataSource\` option, or use redisStore or memoryStore.`,
+    );
+  }
+  return dataSource;
+}
+
+async function registeredDataSource(name: string | undefined, container: StoreContainer): Promise<DataSource> {
+  // The unnamed one is registered under TypeORM's class itself.
+  const token = name === undefined ? DataSource : (await import('@nestjs/typeorm')).getDataSourceToken(name);
+  try {
+    return container.get<DataSource>(token);
+  } catch (cause) {
+    throw new IdempotencyConfigError(
+      name === undefined
+        ? 'typeormStore: the application has no DataSource. Import TypeOrmModule.forRoot(…), or give one with the `dataSource` option (a name, or a DataSource).'
+        : `typeormStore: the application has no DataSource named '${name}'. Give TypeOrmModule.forRoot the same \`name\`, or correct the \`dataSource\` option.`,
+      { cause },
+    );
+  }
+}
+
+/** A bigint for an advisory lock, the same in all processes. */
+function advisoryKey(purpose: string): string {
+  return createHash('sha256').update(`nestjs-idempotency: ${purpose}`).digest().readBigInt64BE().toString();
+}
