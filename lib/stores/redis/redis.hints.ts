@@ -53,7 +53,7 @@ export class Hints {
     };
     this.listen({
       onMessage: (recordKey) => this.wake(recordKey),
-      onReady: () => {
+      onReconnect: () => {
         for (const recordKey of [...this.waiting.keys()]) this.wake(recordKey);
       },
       onEnd: giveUp,

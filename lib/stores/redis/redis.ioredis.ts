@@ -55,10 +55,17 @@ function isCluster(client: Single | Cluster): client is Cluster {
   return 'isCluster' in client && client.isCluster === true;
 }
 
-// Commands are named in lower case: the library finds a command's keys, and with them the slot and
-// the keyPrefix, by this name.
+type Method = (...args: RedisArgument[]) => Promise<unknown>;
+
+// By the command's own method where there is one: with `enableAutoPipelining`, `callBuffer` fails
+// inside the library (5.11). In lower case, because the library finds a command's keys, and with
+// them the slot and the keyPrefix, by this name.
 function sender(connection: Connection): Send {
-  return (args) => connection.callBuffer(String(args[0]).toLowerCase(), args.slice(1));
+  return ([command, ...args]) => {
+    const name = String(command).toLowerCase();
+    const method = (connection as unknown as Record<string, Method | undefined>)[`${name}Buffer`];
+    return method ? method.apply(connection, args) : connection.callBuffer(name, args);
+  };
 }
 
 function singleLink(client: Single): RedisLink {
@@ -156,10 +163,14 @@ function hearHere(connection: Connection, channel: string, listener: HintListene
 }
 
 function attach(connection: Connection, channel: string, listener: HintListener): () => void {
-  // Subscribed anew after each reconnect, and only then ready: a hint in between is made up for.
+  let before = false;
+  // Subscribed anew after each reconnect, and only then reported: a hint in between is made up for.
   const subscribe = (): void => {
     connection.subscribe(channel).then(
-      () => listener.onReady(),
+      () => {
+        if (before) listener.onReconnect();
+        before = true;
+      },
       () => undefined,
     );
   };

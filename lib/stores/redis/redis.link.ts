@@ -16,8 +16,8 @@ export interface RedisNode {
 export interface HintListener {
   /** A message on the channel. */
   onMessage(message: string): void;
-  /** The connection is there, or there again: hints may have been missed. */
-  onReady(): void;
+  /** The connection is there again: hints may have been missed. */
+  onReconnect(): void;
   /** The connection was given up for good. */
   onEnd(): void;
 }

@@ -198,11 +198,14 @@ function hear(client: Subscriber, channel: string, listener: HintListener): () =
       .catch(() => undefined);
   };
   client.on('error', () => undefined);
-  client.on('ready', () => listener.onReady());
+  let before = false;
+  client.on('ready', () => {
+    if (before) listener.onReconnect();
+    before = true;
+  });
   const ready = client.connect().then(async () => {
     if (ended) return;
     await client.subscribe(channel, (message) => listener.onMessage(message));
-    listener.onReady();
   });
   ready.catch(() => {
     if (!ended) listener.onEnd();
@@ -213,10 +216,9 @@ function hear(client: Subscriber, channel: string, listener: HintListener): () =
 
 async function hearHere(client: Subscriber, channel: string, listener: HintListener): Promise<() => void> {
   const onMessage = (message: string): void => listener.onMessage(message);
-  const onReady = (): void => listener.onReady();
+  const onReady = (): void => listener.onReconnect();
   client.on('ready', onReady);
   await client.subscribe(channel, onMessage);
-  listener.onReady();
   return () => {
     client.off('ready', onReady);
     client.unsubscribe(channel, onMessage).catch(() => undefined);

@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Cluster as IoredisCluster, Redis, type RedisOptions } from 'ioredis';
+import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
+import { redisStore, type RedisStoreClient, type RedisStoreOptions } from '../../lib/stores/redis/index.js';
+import type { ClaimRequest, IdempotencyStore } from '../../lib/core/store.js';
+import type { KeptAnswer } from '../../lib/core/record.js';
+
+/** A client as an application would make it, and how that application ends it. */
+export interface TestClient {
+  readonly client: RedisStoreClient;
+  close(): unknown;
+}
+
+export function ioredis(url: string, options: RedisOptions = {}): TestClient & { readonly client: Redis } {
+  const client = new Redis(url, options);
+  client.on('error', () => undefined);
+  return { client, close: () => ended(client) };
+}
+
+/** Until it has ended: the library's timer for that outlives a test file that does not wait. */
+async function ended(client: Redis | IoredisCluster): Promise<void> {
+  client.disconnect();
+  await until(() => client.status === 'end' || client.status === 'wait');
+}
+
+export async function nodeRedis(url: string, options: object = {}): Promise<TestClient> {
+  const client = createClient({ url, ...options });
+  client.on('error', () => undefined);
+  await client.connect();
+  return { client, close: () => client.destroy() };
+}
+
+export async function nodeRedisPool(url: string): Promise<TestClient> {
+  const client = createClientPool({ url });
+  client.on('error', () => undefined);
+  await client.connect();
+  return { client, close: () => client.destroy() };
+}
+
+export function ioredisCluster(nodes: { host: string; port: number }[]): TestClient & { readonly client: IoredisCluster } {
+  const client = new IoredisCluster(nodes);
+  client.on('error', () => undefined);
+  return { client, close: () => ended(client) };
+}
+
+export async function nodeRedisCluster(nodes: { host: string; port: number }[]): Promise<TestClient> {
+  const client = createCluster({ rootNodes: nodes.map(({ host, port }) => ({ url: `redis://${host}:${port}` })) });
+  client.on('error', () => undefined);
+  await client.connect();
+  return { client, close: () => client.destroy() };
+}
+
+export async function nodeRedisSentinel(name: string, port: number): Promise<TestClient> {
+  const client = createSentinel({ name, sentinelRootNodes: [{ host: '127.0.0.1', port }] });
+  client.on('error', () => undefined);
+  await client.connect();
+  return { client, close: () => client.destroy() };
+}
+
+/** Ends everything a test has opened, stores before their clients. */
+export class Opened {
+  private readonly ends: (() => unknown)[] = [];
+
+  /** A store on a client that ends with the test. */
+  async store(
+    client: TestClient | Promise<TestClient>,
+    options: Partial<RedisStoreOptions> = {},
+  ): Promise<IdempotencyStore> {
+    const opened = await client;
+    this.later(() => opened.close());
+    const store = redisStore({ client: opened.client, logger: quiet, ...options });
+    this.later(() => store.stop?.());
+    return store;
+  }
+
+  later(end: () => unknown): void {
+    this.ends.unshift(end);
+  }
+
+  async end(): Promise<void> {
+    for (const end of this.ends.splice(0)) await end();
+  }
+}
+
+export const quiet = { warn: () => undefined };
+
+export function request(changes: Partial<ClaimRequest> = {}): ClaimRequest {
+  return {
+    recordKey: randomUUID(),
+    operation: 'POST /charges',
+    fingerprint: 'f1',
+    claimToken: randomUUID(),
+    leaseMs: 30_000,
+    retentionMs: 60_000,
+    keepAbandoned: true,
+    takeOver: false,
+    ...changes,
+  };
+}
+
+/** The same request from another caller. */
+export function again(first: ClaimRequest, changes: Partial<ClaimRequest> = {}): ClaimRequest {
+  return { ...first, claimToken: randomUUID(), ...changes };
+}
+
+export function answer(text: string): KeptAnswer {
+  return { kept: true, status: 201, headers: [['content-type', 'text/plain']], body: Buffer.from(text) };
+}
+
+/** Waits until `what` holds, and not for ever. */
+export async function until(what: () => boolean | Promise<boolean>, withinMs = 10_000): Promise<void> {
+  const end = performance.now() + withinMs;
+  while (!(await what())) {
+    if (performance.now() > end) throw new Error(`Not so within ${withinMs} ms: ${String(what)}`);
+    await sleep(10);
+  }
+}
