@@ -80,6 +80,17 @@ export class IdempotencyStoreError extends IdempotencyError {
   readonly statusCode = 503;
 }
 
+// Errors that a handler throws are recognised by this mark rather than by their class: an application
+// may load the ESM and the CommonJS build side by side, and has two of each class then.
+const BRAND = Symbol.for('nestjs-idempotency:error');
+
+/** What a thrown value says about the outcome by itself, if it does. */
+export function verdictOf(error: unknown): 'indeterminate' | 'not-executed' | undefined {
+  if (typeof error !== 'object' || error === null) return undefined;
+  const brand = (error as { [BRAND]?: unknown })[BRAND];
+  return brand === 'indeterminate' || brand === 'not-executed' ? brand : undefined;
+}
+
 /** A wrong option, found at boot. The message names the option and says what to write. */
 export class IdempotencyConfigError extends Error {
   constructor(message: string, options?: ErrorOptions) {
@@ -101,6 +112,9 @@ export class IdempotencyClaimLostError extends Error {
  * outcome is recorded as unknown and the operation is not run again unless `afterCrash` says so.
  */
 export class IndeterminateError extends Error {
+  readonly statusCode = 409;
+  readonly [BRAND] = 'indeterminate';
+
   constructor(message = 'It is not known whether the operation took effect.', options?: ErrorOptions) {
     super(message, options);
     this.name = 'IndeterminateError';
@@ -113,6 +127,7 @@ export class IndeterminateError extends Error {
  */
 export class NotExecutedError extends Error {
   readonly statusCode: number;
+  readonly [BRAND] = 'not-executed';
 
   constructor(message = 'The operation was not executed.', options?: ErrorOptions & { statusCode?: number }) {
     super(message, options);

@@ -49,9 +49,7 @@ export type ClaimResult =
 export type WriteResult = 'written' | 'lost';
 
 /** How a person or a recover function settles an abandoned record. */
-export type Resolution =
-  | { readonly kind: 'completed'; readonly answer: RecordedAnswer }
-  | { readonly kind: 'rerun' };
+export type Resolution = { readonly kind: 'completed'; readonly answer: RecordedAnswer } | { readonly kind: 'rerun' };
 
 /**
  * The port that a backend implements. `describeStoreContract` (`nestjs-idempotency/testing`) holds

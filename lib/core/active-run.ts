@@ -1,0 +1,111 @@
+import type { Claim } from './record.js';
+import type { IdempotencyStore } from './store.js';
+import { IdempotencyClaimLostError } from './errors.js';
+import { monotonicNow } from './clock.js';
+import { downstreamKeyOf, type IdempotencyRunContext } from './context.js';
+
+/** A lease is renewed three times over: two renewals may fail before it ends. */
+const RENEWALS_PER_LEASE = 3;
+
+/** After a renewal that failed the next one comes sooner: the store may be back within a second. */
+const RETRIES_PER_LEASE = 12;
+
+export interface ActiveRunOptions {
+  readonly key: string;
+  readonly operation: string;
+  readonly leaseMs: number;
+  readonly maxDurationMs: number;
+}
+
+/**
+ * A run that holds a claim: renews the lease while it lasts, and tells the handler when it is lost.
+ *
+ * The store decides whether the claim lives. What this object knows is a lower bound: the lease is
+ * counted from the moment a claim or renewal was *sent*, on a clock that does not jump, so that it
+ * never believes in a lease that the store has already ended.
+ */
+export class ActiveRun {
+  readonly context: IdempotencyRunContext;
+  private readonly abort = new AbortController();
+  private readonly startedAt = monotonicNow();
+  private leaseEndsAt: number;
+  private timer: NodeJS.Timeout | undefined;
+  private ended = false;
+
+  constructor(
+    readonly claim: Claim,
+    private readonly store: IdempotencyStore,
+    private readonly options: ActiveRunOptions,
+    claimSentAt: number,
+  ) {
+    this.leaseEndsAt = claimSentAt + options.leaseMs;
+    this.context = {
+      key: options.key,
+      operation: options.operation,
+      attempt: claim.attempt,
+      fencingToken: claim.fencingToken,
+      signal: this.abort.signal,
+      downstreamKey: (name) => downstreamKeyOf(claim.recordId, name),
+    };
+    this.schedule();
+  }
+
+  /** Milliseconds since the claim was won. */
+  get elapsedMs(): number {
+    return monotonicNow() - this.startedAt;
+  }
+
+  /** Whether the claim may still be alive, as far as this process can tell. */
+  get mayHoldClaim(): boolean {
+    return monotonicNow() < this.leaseEndsAt;
+  }
+
+  /** Tells the handler to stop; the claim goes on until the handler has ended. */
+  cancel(reason: Error): void {
+    if (!this.abort.signal.aborted) this.abort.abort(reason);
+  }
+
+  /** Stops renewing. The claim itself is settled by the caller. */
+  end(): void {
+    this.ended = true;
+    clearTimeout(this.timer);
+  }
+
+  private lose(why: string): void {
+    this.end();
+    this.leaseEndsAt = Math.min(this.leaseEndsAt, monotonicNow());
+    this.cancel(new IdempotencyClaimLostError(`The claim of this run was lost: ${why}`));
+  }
+
+  private schedule(afterFailure = false): void {
+    if (this.ended) return;
+    const untilEnd = this.leaseEndsAt - monotonicNow();
+    const pause = this.options.leaseMs / (afterFailure ? RETRIES_PER_LEASE : RENEWALS_PER_LEASE);
+    const delay = Math.max(1, Math.min(pause, untilEnd));
+    // Not unref'd: a process that is otherwise idle must not exit under a run it has not recorded.
+    this.timer = setTimeout(() => void this.tick(), delay);
+  }
+
+  private async tick(): Promise<void> {
+    const mayRenew = this.elapsedMs < this.options.maxDurationMs;
+    if (!this.mayHoldClaim) {
+      return this.lose(
+        mayRenew ? 'its lease ended before it could be renewed.' : 'the run took longer than maxDuration.',
+      );
+    }
+    let failed = false;
+    if (mayRenew) {
+      const sentAt = monotonicNow();
+      try {
+        const result = await this.store.renew(this.claim, this.options.leaseMs);
+        if (this.ended) return;
+        if (result === 'lost') return this.lose('another attempt has taken over, or its lease had ended.');
+        this.leaseEndsAt = sentAt + this.options.leaseMs;
+      } catch {
+        // The store did not answer. The lease goes on for what is left of it; the next tick tries again.
+        failed = true;
+      }
+    }
+    this.schedule(failed);
+  }
+}

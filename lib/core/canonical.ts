@@ -1,0 +1,128 @@
+/**
+ * A number as it was written, for those that JavaScript cannot tell from their neighbours
+ * (9007199254740993, 1e400). Made by `readExactJson`.
+ */
+export class ExactNumber {
+  constructor(readonly text: string) {}
+}
+
+/** Deeper than any body that a parser lets through; a value that goes on longer is a cycle. */
+const MAX_DEPTH = 1_000_000;
+
+type Frame =
+  | { readonly kind: 'array'; readonly items: readonly unknown[]; next: number }
+  | {
+      readonly kind: 'object';
+      readonly source: Readonly<Record<string, unknown>>;
+      readonly names: readonly string[];
+      next: number;
+    };
+
+/**
+ * One text for all ways to write the same JSON value: members sorted by UTF-16 code units, no white
+ * space, escapes and numbers in one form. Absent and null differ, as do arrays in another order and
+ * texts in another Unicode normal form. Values that JSON has not (dates, bytes, NaN, bigint) get a
+ * form that no JSON value has.
+ *
+ * `omit` names members that do not count, as dot paths (`'metadata.sentAt'`; `*` is any member or
+ * any element of an array).
+ *
+ * It keeps its own stack: a body of 100,000 nested brackets is a text of 100 kB, and recursion
+ * would end the process's patience long before the parser's.
+ */
+export function canonicalText(root: unknown, omit?: readonly string[]): string {
+  const omitted = omit && omit.length > 0 ? new Set(omit.map((path) => path.split('.').join('\0'))) : undefined;
+  const stack: Frame[] = [];
+  const path: string[] = [];
+  let out = '';
+  let value = root;
+  for (;;) {
+    const scalar = scalarText(value);
+    if (scalar !== undefined) {
+      out += scalar;
+    } else if (Array.isArray(value)) {
+      out += '[';
+      stack.push({ kind: 'array', items: value, next: 0 });
+    } else {
+      const source = value as Readonly<Record<string, unknown>>;
+      out += '{';
+      stack.push({ kind: 'object', source, names: memberNames(source, path, omitted), next: 0 });
+    }
+    if (stack.length > MAX_DEPTH) throw new TypeError('The payload contains itself; it has no canonical form.');
+
+    let frame = stack[stack.length - 1];
+    while (frame && frame.next === (frame.kind === 'array' ? frame.items.length : frame.names.length)) {
+      out += frame.kind === 'array' ? ']' : '}';
+      stack.pop();
+      path.length = Math.max(0, stack.length - 1);
+      frame = stack[stack.length - 1];
+    }
+    if (!frame) return out;
+    if (frame.next > 0) out += ',';
+    if (frame.kind === 'array') {
+      if (omitted) path[stack.length - 1] = '*';
+      value = frame.items[frame.next];
+    } else {
+      const name = frame.names[frame.next]!;
+      if (omitted) path[stack.length - 1] = name;
+      out += JSON.stringify(name) + ':';
+      value = frame.source[name];
+    }
+    frame.next += 1;
+  }
+}
+
+function memberNames(
+  source: Readonly<Record<string, unknown>>,
+  path: readonly string[],
+  omitted: ReadonlySet<string> | undefined,
+): readonly string[] {
+  // A member that is undefined is one that the handler cannot tell from an absent one.
+  const names = Object.keys(source).filter((name) => source[name] !== undefined);
+  names.sort();
+  if (!omitted) return names;
+  return names.filter((name) => !matchesOmitted([...path, name], omitted));
+}
+
+function matchesOmitted(path: readonly string[], omitted: ReadonlySet<string>): boolean {
+  if (omitted.has(path.join('\0'))) return true;
+  for (const pattern of omitted) {
+    if (!pattern.includes('*')) continue;
+    const parts = pattern.split('\0');
+    if (parts.length === path.length && parts.every((part, i) => part === '*' || part === path[i])) return true;
+  }
+  return false;
+}
+
+/** The text of a value without members, or undefined for an array or an object. */
+function scalarText(value: unknown): string | undefined {
+  switch (typeof value) {
+    case 'string':
+      return JSON.stringify(value);
+    case 'number':
+      // -0 is 0 to every handler that compares; NaN and Infinity are no null.
+      return Object.is(value, -0) ? '0' : String(value);
+    case 'boolean':
+      return String(value);
+    case 'bigint':
+      return `bigint:${value}`;
+    case 'undefined':
+      return 'undefined';
+    case 'function':
+    case 'symbol':
+      return `${typeof value}:`;
+    default:
+      return objectText(value as object | null);
+  }
+}
+
+function objectText(value: object | null): string | undefined {
+  if (value === null) return 'null';
+  if (value instanceof ExactNumber) return value.text;
+  if (value instanceof Date) return `date:${value.getTime()}`;
+  if (value instanceof Uint8Array)
+    return `bytes:${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')}`;
+  if (value instanceof Map) return `map:${canonicalText([...value])}`;
+  if (value instanceof Set) return `set:${canonicalText([...value])}`;
+  return undefined;
+}

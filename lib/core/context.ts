@@ -1,0 +1,58 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { hashParts } from './hash.js';
+
+/** What a handler knows of the run that it is in. */
+export interface IdempotencyRunContext {
+  /** The idempotency key that the client sent (or the fingerprint, in keyless mode). */
+  readonly key: string;
+  /** Method and route pattern, or the name given to `run`. */
+  readonly operation: string;
+  /** 1 for the first run, 2 for the one after a crash or a release, and so on. */
+  readonly attempt: number;
+  /** Greater than that of every earlier claim of the key: a resource that remembers the greatest it saw can refuse a late writer. */
+  readonly fencingToken: number;
+  /** Aborted when the claim is lost (`IdempotencyClaimLostError`) or the run is cancelled. */
+  readonly signal: AbortSignal;
+  /**
+   * A key to hand to a provider's own idempotency header: the same in every attempt of this
+   * operation, another one for each `name` and each record. At most 48 characters, `[A-Za-z0-9_-]`.
+   */
+  downstreamKey(name: string): string;
+}
+
+export function downstreamKeyOf(recordId: string, name: string): string {
+  return `idem_${hashParts(['downstream', recordId, name])}`;
+}
+
+/** What travels along a call chain: the run, and what the transport wants to know when the handler starts. */
+export interface RunScope {
+  /** Absent until the claim is won: a multipart upload is claimed only when its parts are known. */
+  context?: IdempotencyRunContext;
+  /** Called in place of the handler's own code; calls `start` when it may run. */
+  readonly aroundHandler?: (handler: unknown, start: () => unknown) => unknown;
+}
+
+// One storage for the process: where an application loads the ESM and the CommonJS build side by
+// side, `current()` of either finds the run that the other began.
+const STORAGE = Symbol.for('nestjs-idempotency:run');
+const registry = globalThis as { [STORAGE]?: AsyncLocalStorage<RunScope> };
+const storage = (registry[STORAGE] ??= new AsyncLocalStorage<RunScope>());
+
+/** The run that the caller is in, however deep in its call chain, or undefined. */
+export function currentRun(): IdempotencyRunContext | undefined {
+  return storage.getStore()?.context;
+}
+
+export function currentScope(): RunScope | undefined {
+  return storage.getStore();
+}
+
+/** Calls `fn` with `context` as the current run. */
+export function withRun<T>(context: IdempotencyRunContext, fn: () => T): T {
+  return storage.run({ context }, fn);
+}
+
+/** Calls `fn` within `scope`. */
+export function withScope<T>(scope: RunScope, fn: () => T): T {
+  return storage.run(scope, fn);
+}

@@ -1,0 +1,37 @@
+import type { RecordView } from './record.js';
+import type { IdempotencyRunContext } from './context.js';
+
+/**
+ * An answer given by hand, for an operation whose run could not tell. A string is sent as text, bytes
+ * as they are, anything else as JSON. `status` and `headers` are for HTTP operations (status: that of
+ * the route unless given); for `IdempotencyService.run` the body is the value.
+ */
+export interface SettledAnswer {
+  readonly body?: unknown;
+  readonly status?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** What happened in a run that did not say: it completed with this answer, or it may run again. */
+export type Settlement = 'rerun' | { readonly completed: SettledAnswer };
+
+/**
+ * Asked when a run ended without telling its outcome; asks the provider, say, and answers
+ * `{ completed: answer }`, `'rerun'` or `'block'` (still unknown). Only one process asks at a time.
+ * A throw is `'block'`.
+ */
+export type RecoverFunction = (
+  record: RecordView,
+  context: IdempotencyRunContext,
+) => Settlement | 'block' | Promise<Settlement | 'block'>;
+
+/** What the engine needs to know about an operation besides its name and payload. All times in milliseconds. */
+export interface RunPolicy {
+  readonly leaseMs: number;
+  readonly maxDurationMs: number;
+  readonly retentionMs: number;
+  readonly inFlight: 'reject' | 'join';
+  readonly joinTimeoutMs: number;
+  readonly afterCrash: 'block' | 'rerun' | RecoverFunction;
+  readonly maxRecordBytes: number;
+}

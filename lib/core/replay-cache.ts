@@ -1,0 +1,89 @@
+import { monotonicNow } from './clock.js';
+import type { RecordedAnswer, RecordView } from './record.js';
+import type { ClaimRequest } from './store.js';
+
+/** Bounds of the memory in which a process keeps answers that it has just given. */
+export interface ReplayCacheLimits {
+  /** Most bytes of bodies and headers. */
+  readonly maxBytes: number;
+  /** Most records. */
+  readonly maxRecords: number;
+  /** Longest time that an answer is given without asking the store, in milliseconds. */
+  readonly maxAgeMs: number;
+}
+
+/** What an entry weighs besides its body: keys, header texts and the map's own share, roughly. */
+const ENTRY_OVERHEAD_BYTES = 512;
+
+class Entry {
+  constructor(
+    readonly fingerprint: string,
+    readonly answer: RecordedAnswer,
+    readonly endsAt: number,
+    readonly bytes: number,
+  ) {}
+
+  /** The entry as a claim's answer; only the fields that a replay reads are of the record. */
+  asRecord(request: ClaimRequest): RecordView & { readonly answer: RecordedAnswer } {
+    const now = new Date();
+    return {
+      recordKey: request.recordKey,
+      recordId: '',
+      operation: request.operation,
+      fingerprint: this.fingerprint,
+      state: 'completed',
+      attempt: 0,
+      fencingToken: 0,
+      createdAt: now,
+      claimedAt: now,
+      leaseUntil: now,
+      answer: this.answer,
+    };
+  }
+}
+
+/**
+ * Answers of completed records, kept for a few seconds: a burst of retries is answered without the
+ * store. Sound because a completed record does not change until its retention ends, and an entry
+ * never outlives that. The one exception is `forget` (or `resolve`) in another process, which this
+ * one learns of when the entry ends: hence the few seconds.
+ */
+export class ReplayCache {
+  private readonly entries = new Map<string, Entry>();
+  private bytes = 0;
+
+  constructor(private readonly limits: ReplayCacheLimits | false) {}
+
+  get(recordKey: string): Entry | undefined {
+    const entry = this.entries.get(recordKey);
+    if (!entry) return undefined;
+    if (monotonicNow() >= entry.endsAt) {
+      this.delete(recordKey);
+      return undefined;
+    }
+    return entry;
+  }
+
+  /** `recordEndsAt`: when the record's retention ends at the earliest, on the monotonic clock. */
+  set(recordKey: string, fingerprint: string, answer: RecordedAnswer, recordEndsAt: number): void {
+    if (this.limits === false) return;
+    const bytes = ENTRY_OVERHEAD_BYTES + (answer.kept ? answer.body.byteLength : 0);
+    if (bytes > this.limits.maxBytes) return;
+    this.delete(recordKey);
+    const endsAt = Math.min(monotonicNow() + this.limits.maxAgeMs, recordEndsAt);
+    this.entries.set(recordKey, new Entry(fingerprint, answer, endsAt, bytes));
+    this.bytes += bytes;
+    // All entries live equally long at most, so the oldest is the first to end.
+    for (const oldest of this.entries.keys()) {
+      if (this.bytes <= this.limits.maxBytes && this.entries.size <= this.limits.maxRecords) break;
+      this.delete(oldest);
+    }
+  }
+
+  delete(recordKey: string): void {
+    const entry = this.entries.get(recordKey);
+    if (!entry) return;
+    this.entries.delete(recordKey);
+    this.bytes -= entry.bytes;
+  }
+}

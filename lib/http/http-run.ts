@@ -1,0 +1,211 @@
+import type { CallHandler } from '@nestjs/common';
+import type { Subscriber, Subscription } from 'rxjs';
+import type { ActiveRun } from '../core/active-run.js';
+import { notKept } from '../core/answer.js';
+import { withScope, type RunScope } from '../core/context.js';
+import { verdictOf } from '../core/errors.js';
+import type { RecordedAnswer } from '../core/record.js';
+import type { RunOutcome } from '../core/settle.js';
+import type { HttpRoute } from './http-route.js';
+import { keptHeaders } from './kept-headers.js';
+import { recordBelow500 } from './record-when.js';
+import type { HeldResponse, ResponseWire } from './response-wire.js';
+
+/** The reason of `context.signal` where the route says `onDisconnect: 'cancel'` and the client has left. */
+export class ClientLeftError extends Error {
+  constructor() {
+    super('The client has closed the connection.');
+    this.name = 'ClientLeftError';
+  }
+}
+
+/**
+ * One run of a handler under a claim: from the moment its response is held to the moment its outcome
+ * is known. The outcome is what went over the wire, with two questions asked of the pipeline: did
+ * the handler begin, and has it ended?
+ */
+export class HttpRun {
+  private active: ActiveRun | undefined;
+  private began = false;
+  private handlerRuns = false;
+  private handlerError: unknown;
+  private emitted = 0;
+  private innerEnded = false;
+  private innerFailed = false;
+  private outerLeft = false;
+  private inner: Subscription | undefined;
+  private answeredEarly = false;
+  private tell: ((outcome: RunOutcome<void>) => void) | undefined;
+
+  constructor(
+    private readonly route: HttpRoute,
+    private readonly wire: ResponseWire,
+  ) {}
+
+  /** Holds the response; resolves once it is known what came of the run. */
+  begin(active: ActiveRun, outer: Subscriber<unknown>, launch: () => void): Promise<RunOutcome<void>> {
+    this.active = active;
+    if (outer.closed) {
+      // Somebody outside has answered while the claim was made (`timeout()`): the handler need not start.
+      this.answeredEarly = true;
+      return Promise.resolve({ kind: 'release', began: false });
+    }
+    return new Promise<RunOutcome<void>>((resolve) => {
+      this.tell = resolve;
+      this.wire.hold(
+        this.route.policy.maxRecordBytes,
+        (held) => this.responseEnded(held),
+        () => this.clientLeft(),
+      );
+      launch();
+    });
+  }
+
+  /** Whether this run has a claim. */
+  get isClaimed(): boolean {
+    return this.active !== undefined;
+  }
+
+  /** Whether the client got another answer, before the handler had ended. */
+  get wasAnsweredEarly(): boolean {
+    return this.answeredEarly;
+  }
+
+  /** Starts what is inside our interceptor and passes on what it emits. */
+  subscribe(next: CallHandler, scope: RunScope, outer: Subscriber<unknown>): void {
+    outer.add(() => this.outerUnsubscribed());
+    withScope(scope, () => {
+      this.inner = next.handle().subscribe({
+        next: (value: unknown) => {
+          this.emitted += 1;
+          if (!this.outerLeft) outer.next(value);
+        },
+        error: (error: unknown) => {
+          this.innerEnded = this.innerFailed = true;
+          if (this.began) this.handlerError ??= error;
+          if (this.outerLeft) this.lateEnd();
+          else outer.error(error);
+        },
+        complete: () => {
+          this.innerEnded = true;
+          if (this.outerLeft) this.lateEnd();
+          else outer.complete();
+        },
+      });
+    });
+  }
+
+  /** Calls the handler and watches it end. Its result goes on as it is. */
+  callHandler(start: () => unknown): unknown {
+    this.began = true;
+    this.handlerRuns = true;
+    let result: unknown;
+    try {
+      result = start();
+    } catch (error) {
+      this.handlerEnded(error);
+      throw error;
+    }
+    if (isThenable(result)) {
+      result.then(
+        () => this.handlerEnded(undefined),
+        (error: unknown) => this.handlerEnded(error),
+      );
+    } else {
+      this.handlerEnded(undefined);
+    }
+    return result;
+  }
+
+  private handlerEnded(error: unknown): void {
+    this.handlerRuns = false;
+    if (error !== undefined) this.handlerError = error;
+    this.lateEnd();
+  }
+
+  /**
+   * An interceptor outside of ours has let go: the source is not needed any more, or it has lost
+   * patience (`timeout()`). In the second case the handler runs on: its effect may have happened.
+   */
+  private outerUnsubscribed(): void {
+    if (this.innerEnded) return;
+    if (this.emitted > 0 || !this.isClaimed) {
+      this.innerEnded = true;
+      this.inner?.unsubscribe();
+      return;
+    }
+    this.outerLeft = true;
+  }
+
+  private clientLeft(): void {
+    if (this.route.onDisconnect === 'cancel') this.active?.cancel(new ClientLeftError());
+  }
+
+  private responseEnded(held: HeldResponse): void {
+    const pipelineGaveUp = this.outerLeft || this.innerFailed;
+    if (pipelineGaveUp && (this.handlerRuns || !this.innerEnded)) {
+      // Somebody else answered. That answer is not the outcome and goes out at once; the claim is
+      // held until the handler has ended.
+      this.answeredEarly = true;
+      this.wire.letGo();
+      return;
+    }
+    this.tell?.(this.outcomeOf(held));
+  }
+
+  /** The end of a handler whose client has been answered by something else. */
+  private lateEnd(): void {
+    if (!this.answeredEarly || this.handlerRuns || !this.innerEnded) return;
+    const error = this.handlerError;
+    if (error === undefined) return this.tell?.({ kind: 'record', answer: notKept('late', null) });
+    this.tell?.(this.verdict(statusOf(error), () => notKept('late', statusOf(error))));
+  }
+
+  private outcomeOf(held: HeldResponse): RunOutcome<void> {
+    // A success that an interceptor gave in the handler's place has been promised to the client as well.
+    if (!this.began && held.status >= 400) return { kind: 'release', began: false };
+    return this.verdict(held.status, () => answerOf(held));
+  }
+
+  private verdict(status: number, answer: () => RecordedAnswer): RunOutcome<void> {
+    const error = this.handlerError;
+    switch (verdictOf(error)) {
+      case 'indeterminate':
+        return { kind: 'unknown', began: true, cause: error };
+      case 'not-executed':
+        return { kind: 'release', began: true };
+      case undefined:
+        return this.decide(status, error) === 'record'
+          ? { kind: 'record', answer: answer() }
+          : { kind: 'release', began: true };
+    }
+  }
+
+  private decide(status: number, error: unknown): 'record' | 'release' {
+    const outcome = error === undefined ? { status } : { status, error };
+    try {
+      const said: unknown = this.route.recordWhen(outcome);
+      if (said === 'record' || said === 'release') return said;
+    } catch {
+      // A rule that fails is no rule; the usual one holds.
+    }
+    return recordBelow500(outcome);
+  }
+}
+
+function answerOf({ status, headers, body }: HeldResponse): RecordedAnswer {
+  return body === undefined
+    ? notKept('too_large', status)
+    : { kept: true, status, headers: keptHeaders(headers), body };
+}
+
+/** The status that a thrown value stands for, as Nest's own filter reads it. */
+function statusOf(error: unknown): number {
+  const candidate = error as { getStatus?: () => unknown; statusCode?: unknown };
+  const status = typeof candidate.getStatus === 'function' ? candidate.getStatus() : candidate.statusCode;
+  return typeof status === 'number' ? status : 500;
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}

@@ -1,0 +1,114 @@
+import { Inject, Injectable, type ExecutionContext } from '@nestjs/common';
+import { MetadataScanner, ModulesContainer } from '@nestjs/core';
+import { IdempotencyConfigError } from '../core/errors.js';
+import type { HttpRoute } from '../http/http-route.js';
+import { IDEMPOTENT } from './decorators.js';
+import { hookHandler } from './handler-hook.js';
+import type { IdempotencyRouteOptions } from './options.js';
+import { resolveRoute, type ModuleSettings } from './resolve-options.js';
+import { IDEMPOTENCY_SETTINGS } from './tokens.js';
+
+// Nest's own metadata keys; texts that have not changed since its first versions.
+const PATH = 'path';
+const SSE = '__sse__';
+const VERSION = '__version__';
+
+type Layer = IdempotencyRouteOptions | false | undefined;
+type AnyClass = abstract new (...args: never[]) => object;
+
+/** All protected routes of the application, found and checked at boot. */
+@Injectable()
+export class RouteTable {
+  private readonly routes = new Map<unknown, HttpRoute | null>();
+  private readonly scanner = new MetadataScanner();
+
+  constructor(
+    @Inject(IDEMPOTENCY_SETTINGS) private readonly settings: ModuleSettings,
+    @Inject(ModulesContainer) modules: ModulesContainer,
+  ) {
+    for (const module of modules.values()) {
+      for (const { metatype } of module.controllers.values()) this.addController(metatype as AnyClass | undefined);
+      for (const { metatype } of module.providers.values()) this.refuseProvider(metatype as AnyClass | undefined);
+    }
+  }
+
+  /** The route that is being called, or null where it is not idempotent. */
+  of(context: ExecutionContext): HttpRoute | null {
+    const handler = context.getHandler();
+    const route = this.routes.get(handler);
+    return route === undefined ? this.addLate(handler, context.getClass() as AnyClass) : route;
+  }
+
+  private addController(controller: AnyClass | undefined): void {
+    if (typeof controller !== 'function' || !controller.prototype) return;
+    for (const name of this.scanner.getAllMethodNames(controller.prototype as object)) {
+      const method = (controller.prototype as Record<string, unknown>)[name];
+      if (typeof method !== 'function') continue;
+      const layers = layersOf(controller, method);
+      const where = `@Idempotent() on ${controller.name}.${name}`;
+      if (!layers) {
+        if (Reflect.hasMetadata(PATH, method)) this.routes.set(method, null);
+        continue;
+      }
+      if (!Reflect.hasMetadata(PATH, method)) {
+        this.refuseOtherTransport(where, method);
+        continue;
+      }
+      if (Reflect.getMetadata(SSE, method)) {
+        throw new IdempotencyConfigError(
+          `${where}: server-sent events are not protected by this version. Take the decorator away, or write @Idempotent(false) on the handler; it would stream unprotected otherwise.`,
+        );
+      }
+      const handler = hookHandler(controller.prototype as object, name);
+      const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, controller);
+      this.routes.set(handler, resolveRoute(handler, where, this.settings, layers, version));
+    }
+  }
+
+  /** A method of a controller that is no HTTP route: a plain helper under a decorated class, or a message handler. */
+  private refuseOtherTransport(where: string, method: object): void {
+    const patterns = (Reflect.getMetadataKeys(method) as unknown[]).filter((key) => String(key).includes('pattern'));
+    if (patterns.length > 0 || Reflect.hasMetadata(IDEMPOTENT, method)) {
+      throw new IdempotencyConfigError(
+        `${where}: only HTTP handlers are protected by this decorator. Call IdempotencyService.run() in the handler instead, with the message's id as the key; it would run unprotected otherwise.`,
+      );
+    }
+  }
+
+  /** Gateways, resolvers and services are providers: a decorator on one would do nothing, silently. */
+  private refuseProvider(provider: AnyClass | undefined): void {
+    if (typeof provider !== 'function' || !provider.prototype) return;
+    const decorated = Reflect.hasMetadata(IDEMPOTENT, provider)
+      ? provider.name
+      : this.scanner
+          .getAllMethodNames(provider.prototype as object)
+          .filter((name) => {
+            const method: unknown = (provider.prototype as Record<string, unknown>)[name];
+            return typeof method === 'function' && Reflect.hasMetadata(IDEMPOTENT, method);
+          })
+          .map((name) => `${provider.name}.${name}`)[0];
+    if (decorated !== undefined) {
+      throw new IdempotencyConfigError(
+        `@Idempotent() on ${decorated}: this is no HTTP controller, and the decorator would do nothing. Call IdempotencyService.run() in the method instead.`,
+      );
+    }
+  }
+
+  /** A handler that was not there at boot, or that something has wrapped since: protected all the same. */
+  private addLate(handler: object, controller: AnyClass): HttpRoute | null {
+    const layers = layersOf(controller, handler);
+    const where = `@Idempotent() on ${controller.name}`;
+    const version: unknown = Reflect.getMetadata(VERSION, handler) ?? Reflect.getMetadata(VERSION, controller);
+    const route = layers ? resolveRoute(undefined, where, this.settings, layers, version) : null;
+    this.routes.set(handler, route);
+    return route;
+  }
+}
+
+/** The options on class and method, farthest first, or undefined where the handler is not idempotent. */
+function layersOf(controller: object, method: object): readonly IdempotencyRouteOptions[] | undefined {
+  const onClass = Reflect.getMetadata(IDEMPOTENT, controller) as Layer;
+  const onMethod = Reflect.getMetadata(IDEMPOTENT, method) as Layer;
+  if (onMethod === false || (onMethod === undefined && !onClass)) return undefined;
+  return [onClass, onMethod].filter((layer): layer is IdempotencyRouteOptions => typeof layer === 'object');
+}

@@ -1,0 +1,3 @@
+/** Injection tokens. `Symbol.for`: the same for the ESM and the CommonJS build. */
+export const IDEMPOTENCY_OPTIONS = Symbol.for('nestjs-idempotency:options');
+export const IDEMPOTENCY_SETTINGS = Symbol.for('nestjs-idempotency:settings');
