@@ -1,0 +1,31 @@
+-- The table of nestjs-idempotency, version 1: the same as the migration CreateIdempotencyRecords1764000000000
+-- creates, for those who keep their schema in SQL. Names of constraint and index are those that TypeORM gives,
+-- so that `synchronize` and generated migrations find nothing to change.
+--
+-- fillfactor: every record is written at least twice; room on the page lets the second version lie beside the first.
+CREATE TABLE "idempotency_records" (
+  "record_key" bytea NOT NULL,
+  "record_id" uuid NOT NULL,
+  "operation" text NOT NULL,
+  "fingerprint" text NOT NULL,
+  "state" text NOT NULL,
+  "claim_token" uuid,
+  "given_back_token" uuid,
+  "fencing_token" bigint NOT NULL,
+  "attempt" integer NOT NULL,
+  "created_at" timestamptz NOT NULL,
+  "claimed_at" timestamptz NOT NULL,
+  "lease_until" timestamptz NOT NULL,
+  "completed_at" timestamptz,
+  "expires_at" timestamptz,
+  "retention_ms" bigint NOT NULL,
+  "keep_abandoned" boolean NOT NULL,
+  "prior" jsonb,
+  "status" smallint,
+  "headers" text,
+  "body" bytea,
+  "not_kept" text,
+  CONSTRAINT "PK_cbec2fb34d760b568501976fd2b" PRIMARY KEY ("record_key")
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE INDEX "IDX_b3482fdd761179f433dab212e7" ON "idempotency_records" ("expires_at");
