@@ -3,6 +3,7 @@ import {
   about,
   DAY_MS,
   HOUR_MS,
+  LASTING_MS,
   MINUTE_MS,
   newRecordKey,
   SHORT_MS,
