@@ -43,25 +43,25 @@ export type FaultSelector = number | ((call: FaultCall) => boolean);
 /** Plants a fault at one point. */
 export interface FaultsAt {
   /** Rejects with `IdempotencyStoreError`, or with `error`. */
-  fail(which?: FaultSelector, error?: Error): void;
+  readonly fail: (which?: FaultSelector, error?: Error) => void;
   /** Waits for `ms` milliseconds of real time, then goes on. */
-  delay(ms: number, which?: FaultSelector): void;
+  readonly delay: (ms: number, which?: FaultSelector) => void;
   /** Waits until `heal`, then goes on: a statement that is stuck in the network and still arrives. */
-  hang(which?: FaultSelector): void;
+  readonly hang: (which?: FaultSelector) => void;
   /** Runs `action` and waits for it; for a crash, `() => process.kill(process.pid, 'SIGKILL')`. What it throws, the caller gets. */
-  crash(action: (call: FaultCall) => unknown, which?: FaultSelector): void;
+  readonly crash: (action: (call: FaultCall) => unknown, which?: FaultSelector) => void;
 }
 
 /** Plants a fault in one method. */
 export interface FaultsOn {
   /** The call fails before anything has happened. */
-  fail(which?: FaultSelector, error?: Error): void;
+  readonly fail: (which?: FaultSelector, error?: Error) => void;
   /** The store does its work, and its reply is lost: the caller is told of a failure. */
-  loseReply(which?: FaultSelector): void;
+  readonly loseReply: (which?: FaultSelector) => void;
   /** The call reaches the store `ms` milliseconds late. */
-  delay(ms: number, which?: FaultSelector): void;
+  readonly delay: (ms: number, which?: FaultSelector) => void;
   /** The call does not reach the store before `heal`. */
-  hang(which?: FaultSelector): void;
+  readonly hang: (which?: FaultSelector) => void;
 }
 
 /** What a fault store has besides the members of the store that it wraps. */

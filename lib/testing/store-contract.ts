@@ -13,10 +13,10 @@ export type { StoreUnderTest } from './contract/bench.js';
 
 /** The functions of a test runner that the suite calls: those of Jest, Vitest, Mocha or `node:test`. */
 export interface ContractRunner {
-  describe(title: string, body: () => void): unknown;
-  it(title: string, body: () => Promise<void>): unknown;
-  beforeEach(body: () => Promise<void>): unknown;
-  afterEach(body: () => Promise<void>): unknown;
+  readonly describe: (title: string, body: () => void) => unknown;
+  readonly it: (title: string, body: () => Promise<void>) => unknown;
+  readonly beforeEach: (body: () => Promise<void>) => unknown;
+  readonly afterEach: (body: () => Promise<void>) => unknown;
 }
 
 const GROUPS: readonly CaseGroup[] = [

@@ -21,18 +21,15 @@ const EVENTS: Readonly<Record<string, (b: Bench, other: IdempotencyStore, claim:
 
 /** A subscription that counts its calls. */
 function listen(b: Bench, recordKey: string): { calls: number; end: () => void; called: Promise<boolean> } {
-  assert.ok(b.store.subscribe);
   let note: (called: boolean) => void = () => {};
   const called = new Promise<boolean>((resolve) => (note = resolve));
-  const listener = {
-    calls: 0,
-    called,
-    end: b.store.subscribe(recordKey, () => {
-      listener.calls += 1;
-      note(true);
-    }),
-  };
-  return listener;
+  const listener = { calls: 0, called, end: () => {} };
+  const end = b.store.subscribe?.(recordKey, () => {
+    listener.calls += 1;
+    note(true);
+  });
+  assert.ok(end, 'subscribe returns the end of the subscription');
+  return Object.assign(listener, { end });
 }
 
 async function soon(called: Promise<boolean>): Promise<boolean> {

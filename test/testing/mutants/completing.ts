@@ -116,7 +116,7 @@ export const COMPLETING_MUTANTS: Readonly<Record<string, Mutant>> = {
     Store: class extends Mutable {
       override complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult> {
         const body = answer.kept && new TextEncoder().encode(new TextDecoder().decode(answer.body));
-        return super.complete(claim, body ? ({ ...answer, body } as RecordedAnswer) : answer, retentionMs);
+        return super.complete(claim, body ? { ...answer, body } : answer, retentionMs);
       }
     },
   },
