@@ -26,6 +26,8 @@ export interface MemoryRecord {
   readonly answer: RecordedAnswer | undefined;
   /** What `release` without a run puts back: the record as it was before the present claim. */
   readonly before: MemoryRecord | undefined;
+  /** The claim that was undone last, so that its release, sent again, finds that it has been done. */
+  readonly undoneToken?: string;
 }
 
 /** The state at `now`: an unfinished run whose lease is over is abandoned, though nobody wrote that down. */

@@ -105,9 +105,10 @@ export class MemoryStore implements IdempotencyStore {
     if (!began) {
       // The lease is not asked: nothing ran under this claim, and while the record still carries its
       // token nobody else has claimed either.
-      if (record?.state !== 'in_progress' || record.claimToken !== claimToken) return 'lost';
-      if (record.before) this.put(record.before);
-      else this.records.delete(recordKey);
+      if (record?.state !== 'in_progress' || record.claimToken !== claimToken) {
+        return this.records.get(recordKey)?.undoneToken === claimToken ? 'written' : 'lost';
+      }
+      this.put({ ...(record.before ?? gone(record, now)), undoneToken: claimToken });
     } else {
       if (!record || !isHeldBy(claimToken, record, now)) return repeated(record, claimToken, 'released');
       this.put({ ...record, state: 'released', leaseUntil: now, settledAt: now, before: undefined });
@@ -258,6 +259,11 @@ export class MemoryStore implements IdempotencyStore {
       });
     }
   }
+}
+
+/** In place of a record that nobody had claimed before: one whose retention is over, hence none at all. */
+function gone(record: MemoryRecord, now: number): MemoryRecord {
+  return { ...record, state: 'released', claimToken: undefined, settledAt: now, retentionMs: 0, before: undefined };
 }
 
 /** A write that its claim has already made, and whose reply was lost, counts as written; it is not made again. */

@@ -41,6 +41,15 @@ export const SETTLING_MUTANTS: Readonly<Record<string, Mutant>> = {
       }
     },
   },
+  'an undo repeated is lost': {
+    noticedBy: /leaves no record where there was none/,
+    Store: class extends Mutable {
+      override async release(claim: ClaimRef, options: Began): Promise<WriteResult> {
+        const live = this.record(claim.recordKey)?.state === 'in_progress';
+        return live || options.began ? super.release(claim, options) : 'lost';
+      }
+    },
+  },
   'an undo releases': {
     noticedBy: /leaves no record where there was none/,
     Store: class extends Mutable {
