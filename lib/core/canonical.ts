@@ -6,11 +6,8 @@ export class ExactNumber {
   constructor(readonly text: string) {}
 }
 
-/** Deeper than any body that a parser lets through; a value that goes on longer is a cycle. */
-const MAX_DEPTH = 1_000_000;
-
 type Frame =
-  | { readonly kind: 'array'; readonly items: readonly unknown[]; next: number }
+  | { readonly kind: 'array'; readonly source: readonly unknown[]; next: number }
   | {
       readonly kind: 'object';
       readonly source: Readonly<Record<string, unknown>>;
@@ -22,7 +19,7 @@ type Frame =
  * One text for all ways to write the same JSON value: members sorted by UTF-16 code units, no white
  * space, escapes and numbers in one form. Absent and null differ, as do arrays in another order and
  * texts in another Unicode normal form. Values that JSON has not (dates, bytes, NaN, bigint) get a
- * form that no JSON value has.
+ * form that no JSON value has; one with a `toJSON` method is what that says.
  *
  * `omit` names members that do not count, as dot paths (`'metadata.sentAt'`; `*` is any member or
  * any element of an array).
@@ -31,28 +28,34 @@ type Frame =
  * would end the process's patience long before the parser's.
  */
 export function canonicalText(root: unknown, omit?: readonly string[]): string {
-  const omitted = omit && omit.length > 0 ? new Set(omit.map((path) => path.split('.').join('\0'))) : undefined;
+  const omitted = omit && omit.length > 0 ? omit.map((path) => path.split('.')) : undefined;
   const stack: Frame[] = [];
+  const open = new Set<object>(); // what is on the stack: a value that comes up again contains itself
   const path: string[] = [];
   let out = '';
   let value = root;
   for (;;) {
+    value = jsonForm(value);
     const scalar = scalarText(value);
     if (scalar !== undefined) {
       out += scalar;
-    } else if (Array.isArray(value)) {
-      out += '[';
-      stack.push({ kind: 'array', items: value, next: 0 });
     } else {
-      const source = value as Readonly<Record<string, unknown>>;
-      out += '{';
-      stack.push({ kind: 'object', source, names: memberNames(source, path, omitted), next: 0 });
+      if (open.has(value as object)) throw new TypeError('The payload contains itself; it has no canonical form.');
+      open.add(value as object);
+      if (Array.isArray(value)) {
+        out += '[';
+        stack.push({ kind: 'array', source: value, next: 0 });
+      } else {
+        const source = value as Readonly<Record<string, unknown>>;
+        out += '{';
+        stack.push({ kind: 'object', source, names: memberNames(source, path, omitted), next: 0 });
+      }
     }
-    if (stack.length > MAX_DEPTH) throw new TypeError('The payload contains itself; it has no canonical form.');
 
     let frame = stack[stack.length - 1];
-    while (frame && frame.next === (frame.kind === 'array' ? frame.items.length : frame.names.length)) {
+    while (frame && frame.next === (frame.kind === 'array' ? frame.source.length : frame.names.length)) {
       out += frame.kind === 'array' ? ']' : '}';
+      open.delete(frame.source);
       stack.pop();
       path.length = Math.max(0, stack.length - 1);
       frame = stack[stack.length - 1];
@@ -61,7 +64,7 @@ export function canonicalText(root: unknown, omit?: readonly string[]): string {
     if (frame.next > 0) out += ',';
     if (frame.kind === 'array') {
       if (omitted) path[stack.length - 1] = '*';
-      value = frame.items[frame.next];
+      value = frame.source[frame.next];
     } else {
       const name = frame.names[frame.next]!;
       if (omitted) path[stack.length - 1] = name;
@@ -72,26 +75,31 @@ export function canonicalText(root: unknown, omit?: readonly string[]): string {
   }
 }
 
+type PathPattern = readonly string[];
+
 function memberNames(
   source: Readonly<Record<string, unknown>>,
   path: readonly string[],
-  omitted: ReadonlySet<string> | undefined,
+  omitted: readonly PathPattern[] | undefined,
 ): readonly string[] {
   // A member that is undefined is one that the handler cannot tell from an absent one.
   const names = Object.keys(source).filter((name) => source[name] !== undefined);
   names.sort();
-  if (!omitted) return names;
-  return names.filter((name) => !matchesOmitted([...path, name], omitted));
+  // The length first: a path of 100,000 names is not compared at each of 100,000 levels.
+  const patterns = omitted?.filter(
+    (pattern) => pattern.length === path.length + 1 && path.every((name, i) => matches(pattern[i], name)),
+  );
+  if (!patterns || patterns.length === 0) return names;
+  return names.filter((name) => !patterns.some((pattern) => matches(pattern[path.length], name)));
 }
 
-function matchesOmitted(path: readonly string[], omitted: ReadonlySet<string>): boolean {
-  if (omitted.has(path.join('\0'))) return true;
-  for (const pattern of omitted) {
-    if (!pattern.includes('*')) continue;
-    const parts = pattern.split('\0');
-    if (parts.length === path.length && parts.every((part, i) => part === '*' || part === path[i])) return true;
-  }
-  return false;
+const matches = (part: string | undefined, name: string): boolean => part === '*' || part === name;
+
+/** What a value says that it is: a URL, a decimal, a class with private fields. */
+function jsonForm(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || value instanceof Date || ArrayBuffer.isView(value)) return value;
+  const { toJSON } = value as { toJSON?: unknown };
+  return typeof toJSON === 'function' ? (toJSON.call(value, '') as unknown) : value;
 }
 
 /** The text of a value without members, or undefined for an array or an object. */
@@ -120,8 +128,9 @@ function objectText(value: object | null): string | undefined {
   if (value === null) return 'null';
   if (value instanceof ExactNumber) return value.text;
   if (value instanceof Date) return `date:${value.getTime()}`;
-  if (value instanceof Uint8Array)
+  if (ArrayBuffer.isView(value))
     return `bytes:${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64')}`;
+  if (value instanceof ArrayBuffer) return `bytes:${Buffer.from(value).toString('base64')}`;
   if (value instanceof Map) return `map:${canonicalText([...value])}`;
   if (value instanceof Set) return `set:${canonicalText([...value])}`;
   return undefined;

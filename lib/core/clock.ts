@@ -14,3 +14,11 @@ export const systemClock: Clock = { now: () => Date.now() };
 export function monotonicNow(): number {
   return performance.now();
 }
+
+/** Waits. On the global timer, so that a test may turn the clock. `ref: false`: the wait does not keep a process alive. */
+export function pause(ms: number, { ref = true }: { ref?: boolean } = {}): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    if (!ref) timer.unref();
+  });
+}

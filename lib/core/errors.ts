@@ -16,6 +16,8 @@ export type IdempotencyErrorCode =
 export abstract class IdempotencyError extends Error {
   abstract readonly code: IdempotencyErrorCode;
   abstract readonly statusCode: number;
+  /** With `status` and `statusCode` the signature by which Nest's own filter knows an error that may be shown. */
+  readonly expose: boolean = true;
   /** The header or argument that the error is about, if it is about one. */
   readonly param: string | null;
 
@@ -23,6 +25,11 @@ export abstract class IdempotencyError extends Error {
     super(message, options?.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.param = options?.param ?? null;
+  }
+
+  /** The same as `statusCode`. */
+  get status(): number {
+    return this.statusCode;
   }
 }
 
@@ -78,6 +85,8 @@ export class IdempotencyResponseNotKeptError extends IdempotencyError {
 export class IdempotencyStoreError extends IdempotencyError {
   readonly code = 'idempotency_store_unavailable';
   readonly statusCode = 503;
+  // Its words name hosts and tables: for the log, not for a client.
+  override readonly expose: boolean = false;
 }
 
 // Errors that a handler throws are recognised by this mark rather than by their class: an application
@@ -113,6 +122,8 @@ export class IdempotencyClaimLostError extends Error {
  */
 export class IndeterminateError extends Error {
   readonly statusCode = 409;
+  readonly status = 409;
+  readonly expose = true;
   readonly [BRAND] = 'indeterminate';
 
   constructor(message = 'It is not known whether the operation took effect.', options?: ErrorOptions) {
@@ -127,11 +138,13 @@ export class IndeterminateError extends Error {
  */
 export class NotExecutedError extends Error {
   readonly statusCode: number;
+  readonly status: number;
+  readonly expose = true;
   readonly [BRAND] = 'not-executed';
 
   constructor(message = 'The operation was not executed.', options?: ErrorOptions & { statusCode?: number }) {
     super(message, options);
     this.name = 'NotExecutedError';
-    this.statusCode = options?.statusCode ?? 503;
+    this.statusCode = this.status = options?.statusCode ?? 503;
   }
 }

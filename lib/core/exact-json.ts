@@ -1,7 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { ExactNumber } from './canonical.js';
 
-/** A number of this many digits, or with an exponent, may be one that a double cannot hold. */
-const MAYBE_INEXACT = /\d{16}|\d[eE][+-]?\d|\.\d{15}|\d{8}\.\d{8}/;
+/** A number of 16 digits or more, or with an exponent, may be one that a double cannot hold. */
+const MAYBE_INEXACT = /\d[\d.]{15}|\d[eE][+-]?\d/;
 
 /**
  * Parses JSON and keeps apart the numbers that `JSON.parse` makes equal: each number that a double
@@ -13,17 +14,27 @@ const MAYBE_INEXACT = /\d{16}|\d[eE][+-]?\d|\.\d{15}|\d{8}\.\d{8}/;
 export function readExactJson(text: string): { readonly value: unknown } | undefined {
   try {
     if (!MAYBE_INEXACT.test(text)) return { value: JSON.parse(text) as unknown };
-    // A mark that the text has not got, so that no string in it can pass for a number.
-    let mark = '#';
-    while (text.includes(mark)) mark += '#';
-    const marked = markInexactNumbers(text, mark);
-    return {
-      value: JSON.parse(marked, (_name, value: unknown) =>
-        typeof value === 'string' && value.startsWith(mark) ? new ExactNumber(value.slice(mark.length)) : value,
-      ) as unknown,
-    };
+    // A mark that nobody can know, so that no text in it, escaped or not, can pass for a number.
+    const mark = randomUUID();
+    const root = [JSON.parse(markInexactNumbers(text, mark)) as unknown];
+    restoreNumbers(root, mark);
+    return { value: root[0] };
   } catch {
     return undefined;
+  }
+}
+
+/** Puts an `ExactNumber` in the place of each marked text. No recursion: a body may be 100,000 levels deep. */
+function restoreNumbers(root: unknown[], mark: string): void {
+  const open: object[] = [root];
+  for (let holder = open.pop(); holder; holder = open.pop()) {
+    for (const name of Object.keys(holder)) {
+      if (name.startsWith(mark)) throw new SyntaxError('A number where a name must be.');
+      const value = (holder as Record<string, unknown>)[name];
+      if (typeof value === 'object' && value !== null) open.push(value);
+      else if (typeof value === 'string' && value.startsWith(mark))
+        (holder as Record<string, unknown>)[name] = new ExactNumber(value.slice(mark.length));
+    }
   }
 }
 
@@ -72,11 +83,13 @@ function inexactForm(token: string): string | undefined {
 
 /** `-12.50e3` as `-125e2`: digits without zeros at either end, and the exponent of the last one. */
 function decimalForm(token: string): string | undefined {
-  const match = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d{1,15}))?$/.exec(token);
+  const match = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(token);
   if (!match) return undefined;
   const [, sign = '', whole = '', fraction = '', exponent = '0'] = match;
   const digits = trimZeros(whole + fraction);
   if (digits.text === '') return '0';
+  // Beyond what can be counted with, two numbers are one only where they are written alike.
+  if (exponent.length > 15) return `${sign}${whole}.${fraction}e${exponent}`;
   return `${sign}${digits.text}e${Number(exponent) - fraction.length + digits.trailing}`;
 }
 

@@ -1,5 +1,5 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import type { ActiveRun } from './active-run.js';
+import { pause } from './clock.js';
 import type { RecordedAnswer } from './record.js';
 import type { ClaimRequest, IdempotencyStore, WriteResult } from './store.js';
 
@@ -66,7 +66,7 @@ function undoLater(store: IdempotencyStore, run: ActiveRun, began: boolean): voi
   void (async () => {
     let wait = FIRST_PAUSE_MS;
     while (run.mayHoldClaim) {
-      await pause(wait, undefined, { ref: false });
+      await pause(wait, { ref: false });
       try {
         await store.release(run.claim, { began });
         return;
@@ -85,7 +85,7 @@ function undoLater(store: IdempotencyStore, run: ActiveRun, began: boolean): voi
 export function undoClaim(store: IdempotencyStore, request: ClaimRequest): void {
   void (async () => {
     for (const wait of [100, 500, 2_000, request.leaseMs, request.leaseMs, 10 * request.leaseMs]) {
-      await pause(Math.min(wait, 60_000), undefined, { ref: false });
+      await pause(Math.min(wait, 60_000), { ref: false });
       try {
         if ((await store.release(request, { began: false })) === 'written') return;
       } catch {

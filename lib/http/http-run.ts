@@ -82,7 +82,8 @@ export class HttpRun {
         },
         error: (error: unknown) => {
           this.innerEnded = this.innerFailed = true;
-          if (this.began) this.handlerError ??= error;
+          // While the handler runs, this is somebody else's error: an interceptor inside ours lost patience.
+          if (this.began && !this.handlerRuns) this.handlerError ??= error;
           if (this.outerLeft) this.lateEnd();
           else outer.error(error);
         },
