@@ -5,7 +5,7 @@ import { IdempotencyConfigError, IdempotencyStoreError } from '../../core/errors
  * on it, and with it a stored body that would end in somebody's log.
  */
 function textOf(error: unknown): string {
-  const text = error instanceof Error ? error.message || error.name : String(error);
+  const text = error instanceof Error ? error.message || error.constructor.name : String(error);
   const nested = error instanceof AggregateError && !error.message ? error.errors.map(textOf).join('; ') : text;
   return nested.replace(/,? with args beginning with:.*$/s, '').slice(0, 300);
 }

@@ -15,6 +15,8 @@ import type { RedisArgument } from './redis.client-types.js';
 
 const NOT_KEPT: RecordedAnswer = { kept: false, status: null, reason: 'not_serialisable' };
 
+const DROP_MARGIN_MS = 50;
+
 export class RedisStore implements IdempotencyStore {
   readonly name = 'redis';
   private readonly settings: RedisStoreSettings;
@@ -121,7 +123,8 @@ export class RedisStore implements IdempotencyStore {
 
   private run(name: keyof typeof SCRIPTS, recordKey: string, args: RedisArgument[]): Promise<unknown> {
     const key = this.keyOf(recordKey);
-    const send: Send = (command) => this.link.send(key, command, this.settings.deadlineMs);
+    // Dropped by the client only after the deadline, whose message says more.
+    const send: Send = (command) => this.link.send(key, command, this.settings.deadlineMs + DROP_MARGIN_MS);
     return this.within(name, (inTime) => runScript(send, SCRIPTS[name], key, args, name === 'claim' ? inTime : undefined));
   }
 
