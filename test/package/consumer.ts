@@ -33,12 +33,12 @@ export async function pack(into: string): Promise<string> {
 }
 
 export interface Consumer {
-  readonly directory: string;
   /** Names in its node_modules, scoped ones as `@scope/name`. */
   installed(): Promise<string[]>;
-  /** Compiles `app.ts` of the consumer against what is installed there. */
-  compile(compilerOptions: Record<string, unknown>): Promise<void>;
-  run(...args: string[]): Promise<string>;
+  /** Compiles these files of `fixtures` against what is installed there. */
+  compile(files: string[], compilerOptions: Record<string, unknown>): Promise<void>;
+  /** Runs a compiled file; what it printed. */
+  run(file: string, env: Record<string, string>): Promise<string>;
   remove(): Promise<void>;
 }
 
@@ -61,21 +61,21 @@ export async function install(
     '--no-package-lock',
   );
   return {
-    directory,
     installed: () => namesIn(join(directory, 'node_modules')),
-    async compile(compilerOptions) {
-      await copyFile(join(root, 'test/package/fixtures/orders-app.ts'), join(directory, 'app.ts'));
+    async compile(files, compilerOptions) {
+      await Promise.all(files.map((file) => copyFile(join(fixtures, file), join(directory, file))));
       // The types of Node are those of the repository, so that the consumer has none but its own packages.
       const base = { ...strict, typeRoots: [join(root, 'node_modules/@types')], types: ['node'], rootDir: '.' };
-      const tsconfig = { compilerOptions: { ...base, ...compilerOptions }, files: ['app.ts'] };
+      const tsconfig = { compilerOptions: { ...base, ...compilerOptions }, files };
       await writeFile(join(directory, 'tsconfig.json'), JSON.stringify(tsconfig));
-      await output(directory, join(root, 'node_modules/typescript/bin/tsc'));
+      await output(directory, [join(root, 'node_modules/typescript/bin/tsc')]);
     },
-    run: (...args) => output(directory, ...args),
+    run: (file, env) => output(directory, [file], env),
     remove: () => rm(directory, { recursive: true, force: true }),
   };
 }
 
+const fixtures = join(root, 'test/package/fixtures');
 const ownName = 'nestjs-idempotency';
 const strict = {
   strict: true,
@@ -101,9 +101,10 @@ async function npm(cwd: string, ...args: string[]): Promise<{ stdout: string }> 
 }
 
 /** Runs Node on a file, and fails with what it printed; a process that does not end by itself is a failure too. */
-async function output(cwd: string, ...args: string[]): Promise<string> {
+async function output(cwd: string, args: string[], env: Record<string, string> = {}): Promise<string> {
   try {
-    const { stdout, stderr } = await run(process.execPath, args, { cwd, timeout: 60_000 });
+    const options = { cwd, timeout: 60_000, env: { ...process.env, ...env } };
+    const { stdout, stderr } = await run(process.execPath, args, options);
     return stdout + stderr;
   } catch (error) {
     const { message, stdout, stderr } = error as Error & { stdout: string; stderr: string };
@@ -113,7 +114,6 @@ async function output(cwd: string, ...args: string[]): Promise<string> {
 
 /** Whether npm failed for want of a network, and not for a fault of ours. */
 export function isOffline(error: unknown): boolean {
-  return /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH)\b/.test(
-    String((error as Error).message),
-  );
+  const codes = /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH)\b/;
+  return error instanceof Error && codes.test(error.message);
 }

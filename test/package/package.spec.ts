@@ -2,6 +2,8 @@ import { execFile } from 'node:child_process';
 import { readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { createTestDatabase } from '../support/postgres.js';
+import { hasRedis } from '../support/redis-server.js';
 import { ensureBuilt, install, isOffline, pack, root, temporaryDirectory, type Consumer } from './consumer.js';
 
 const run = promisify(execFile);
@@ -57,17 +59,55 @@ describe('the declarations of the main entry', () => {
   });
 });
 
-/** One of each: the newest of both majors, and the oldest that the peer range allows. */
-const applications = [
-  { nest: '12.5.1', type: 'module', module: { module: 'nodenext' } },
-  { nest: '12.5.1', type: 'commonjs', module: { module: 'nodenext' } },
-  { nest: '11.2.10', type: 'commonjs', module: { module: 'commonjs', moduleResolution: 'bundler' } },
-  { nest: '11.0.0', type: 'commonjs', module: { module: 'commonjs', ...node10() } },
-] as const;
+type Application = {
+  store: 'memory' | 'typeorm' | 'redis';
+  nest: string;
+  type: 'module' | 'commonjs';
+  drivers: Record<string, string>;
+  module: Record<string, unknown>;
+};
 
-function node10(): Record<string, unknown> {
-  return { moduleResolution: 'node10', esModuleInterop: true, ignoreDeprecations: '6.0' };
-}
+const node10 = { module: 'commonjs', moduleResolution: 'node10', esModuleInterop: true, ignoreDeprecations: '6.0' };
+const bundler = { module: 'commonjs', moduleResolution: 'bundler' };
+const nodenext = { module: 'nodenext' };
+
+/**
+ * Both ends of the peer ranges, both module systems, and each way in which TypeScript finds the types.
+ * Of `redis` and `ioredis` any version may be installed beside the package, because nothing imports them: a range
+ * would conflict with that of older TypeORM versions, in applications that use neither.
+ */
+const applications: Application[] = [
+  { store: 'memory', nest: '12.5.1', type: 'module', drivers: {}, module: nodenext },
+  { store: 'memory', nest: '11.2.10', type: 'commonjs', drivers: {}, module: bundler },
+  {
+    store: 'typeorm',
+    nest: '12.5.1',
+    type: 'module',
+    drivers: { '@nestjs/typeorm': '12.0.2', typeorm: '1.1.1', pg: '8.23.1' },
+    module: nodenext,
+  },
+  {
+    store: 'typeorm',
+    nest: '11.0.0',
+    type: 'commonjs',
+    drivers: { '@nestjs/typeorm': '11.0.0', typeorm: '0.3.20', pg: '8.11.0' },
+    module: node10,
+  },
+  {
+    store: 'redis',
+    nest: '12.5.1',
+    type: 'commonjs',
+    drivers: { ioredis: '6.0.0', redis: '6.3.1' },
+    module: nodenext,
+  },
+  {
+    store: 'redis',
+    nest: '11.0.0',
+    type: 'commonjs',
+    drivers: { ioredis: '5.3.0', redis: '5.0.0' },
+    module: node10,
+  },
+];
 
 describe('the packed package', () => {
   let tarballs: string;
@@ -85,33 +125,48 @@ describe('the packed package', () => {
   });
 
   it.each(applications)(
-    'works in a $type application on Nest $nest that has nothing else installed',
-    async ({ nest, type, module }) => {
-      const consumer = await installOrSaySo(type, nest);
+    'works on Nest $nest in a $type application with the $store store',
+    async (application) => {
+      if (application.store === 'redis' && !hasRedis()) return notRun(application, 'there is no Redis');
+      const consumer = await installOrSaySo(application);
       if (!consumer) return;
-      expect((await consumer.installed()).filter((name) => optional.includes(name))).toEqual([]);
-      await consumer.compile(module);
-      const answers = JSON.parse(await consumer.run('app.js')) as unknown[];
-      expect(answers).toEqual([
+      const unasked = optional.filter((name) => !(name in application.drivers));
+      expect((await consumer.installed()).filter((name) => unasked.includes(name))).toEqual([]);
+
+      const { store, nest, type, module } = application;
+      await consumer.compile(['orders.ts', `${store}-app.ts`], module);
+      const database = await createTestDatabase(`package.spec ${nest} ${type}`);
+      const printed = await consumer.run(`${store}-app.js`, {
+        DATABASE_URL: database.url,
+        PREFIX: `package.spec:${nest}:${process.pid}:`,
+      });
+      await database.drop();
+      const answers = [
         { status: 201, replayed: null, body: { order: 1 } },
         { status: 201, replayed: 'true', body: { order: 1 } },
         { status: 201, replayed: null, body: { order: 2 } },
-      ]);
+      ];
+      expect(JSON.parse(printed)).toEqual(store === 'redis' ? [answers, answers] : [answers]);
     },
-    180_000,
+    300_000,
   );
 
-  async function installOrSaySo(type: 'module' | 'commonjs', nest: string): Promise<Consumer | undefined> {
+  async function installOrSaySo(application: Application): Promise<Consumer | undefined> {
     const names = ['@nestjs/common', '@nestjs/core', '@nestjs/platform-express'];
-    const dependencies = Object.fromEntries(names.map((name) => [name, nest]));
+    const nest = Object.fromEntries(names.map((name) => [name, application.nest]));
+    const always = { 'reflect-metadata': '0.2.2', rxjs: '7.8.2' };
     try {
-      const consumer = await install(tarball, type, { ...dependencies, 'reflect-metadata': '0.2.2', rxjs: '7.8.2' });
+      const consumer = await install(tarball, application.type, { ...nest, ...always, ...application.drivers });
       consumers.push(consumer);
       return consumer;
     } catch (error) {
       if (!isOffline(error)) throw error;
-      console.warn(`NOT RUN: the npm registry cannot be reached, so Nest ${nest} (${type}) was not tried.`);
-      return undefined;
+      return notRun(application, 'the npm registry cannot be reached');
     }
+  }
+
+  function notRun({ nest, store }: Application, reason: string): undefined {
+    console.warn(`NOT RUN, because ${reason}: the package on Nest ${nest} with the ${store} store`);
+    return undefined;
   }
 });
