@@ -1,0 +1,26 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import type { ModelSettings } from '../settings.js';
+import { UsageModule } from '../usage/usage.module.js';
+import { MeteredModel } from './metered-model.js';
+import { Model } from './model.js';
+import { OfflineModel } from './offline-model.js';
+import { RemoteModel } from './remote-model.js';
+
+@Module({})
+export class ModelModule {
+  static with(settings: ModelSettings): DynamicModule {
+    return {
+      module: ModelModule,
+      // Global, because which model there is was decided here and is nobody else's business.
+      global: true,
+      imports: [UsageModule],
+      providers: [MeteredModel, { provide: Model, useFactory: () => createModel(settings) }],
+      exports: [MeteredModel],
+    };
+  }
+}
+
+function createModel(settings: ModelSettings): Model {
+  const { baseUrl } = settings;
+  return baseUrl === undefined ? new OfflineModel(settings) : new RemoteModel({ ...settings, baseUrl });
+}

@@ -1,0 +1,35 @@
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+export interface Completion {
+  readonly text: string;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+}
+
+export interface Embedding {
+  readonly vector: readonly number[];
+  readonly inputTokens: number;
+}
+
+export interface CallOptions {
+  /** For a provider that knows idempotency keys itself: the same in every attempt of one request. */
+  readonly key: string;
+  /** Aborted when nobody will record the answer any more. */
+  readonly signal: AbortSignal;
+}
+
+/** A provider of models; also the token by which it is injected. */
+export abstract class Model {
+  abstract readonly chatName: string;
+  abstract readonly embeddingName: string;
+  abstract chat(messages: readonly ChatMessage[], options: CallOptions): Promise<Completion>;
+  abstract embed(text: string, options: CallOptions): Promise<Embedding>;
+}
+
+/** Good enough for a bill that is written before the provider has counted. */
+export function estimateTokens(text: string): number {
+  return Math.max(1, Math.ceil(text.length / 4));
+}
