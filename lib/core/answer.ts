@@ -22,7 +22,7 @@ export function answerOfValue(value: unknown, maxRecordBytes: number): RecordedA
 /** The value that an answer stands for: what `answerOfValue` was given, after a turn through JSON. */
 export function valueOfAnswer(answer: KeptAnswer): unknown {
   if (answer.body.byteLength === 0) return undefined;
-  const body = Buffer.from(answer.body.buffer, answer.body.byteOffset, answer.body.byteLength);
+  const body = Buffer.from(answer.body); // a copy: the answer may be kept in memory for the next caller
   const type = answer.headers.find(([name]) => name === 'content-type')?.[1];
   if (type !== undefined && /^application\/(?:[\w.-]+\+)?json\b/i.test(type))
     return JSON.parse(body.toString('utf8')) as unknown;

@@ -12,8 +12,14 @@ export interface ReplayCacheLimits {
   readonly maxAgeMs: number;
 }
 
-/** What an entry weighs besides its body: keys, header texts and the map's own share, roughly. */
+/** What an entry weighs besides its body and headers: keys and the map's own share, roughly. */
 const ENTRY_OVERHEAD_BYTES = 512;
+
+function weightOf(answer: RecordedAnswer): number {
+  if (!answer.kept) return ENTRY_OVERHEAD_BYTES;
+  const headers = answer.headers.reduce((sum, [name, value]) => sum + name.length + value.length, 0);
+  return ENTRY_OVERHEAD_BYTES + headers + answer.body.byteLength;
+}
 
 class Entry {
   constructor(
@@ -67,7 +73,7 @@ export class ReplayCache {
   /** `recordEndsAt`: when the record's retention ends at the earliest, on the monotonic clock. */
   set(recordKey: string, fingerprint: string, answer: RecordedAnswer, recordEndsAt: number): void {
     if (this.limits === false) return;
-    const bytes = ENTRY_OVERHEAD_BYTES + (answer.kept ? answer.body.byteLength : 0);
+    const bytes = weightOf(answer);
     if (bytes > this.limits.maxBytes) return;
     this.delete(recordKey);
     const endsAt = Math.min(monotonicNow() + this.limits.maxAgeMs, recordEndsAt);
