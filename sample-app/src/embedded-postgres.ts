@@ -47,56 +47,74 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {
   const home = await mkdtemp(join(tmpdir(), 'idempotency-postgres-'));
   const dataDir = options.dataDir === undefined ? join(home, 'data') : resolve(options.dataDir);
   const endGuard = guard({ pidFile: join(dataDir, 'postmaster.pid'), remove: home });
+  const cleanUp = async (): Promise<void> => {
+    await rm(home, { recursive: true, force: true });
+    endGuard();
+  };
   try {
     await giveToUser(home);
     const bin = await findBinaries(home);
     await initialise(bin, dataDir, home);
-    const settings = { ...defaults, ...options.settings };
-    const server = new Server(bin, dataDir, home, settings);
+    const server = new Server(bin, dataDir, home, { ...defaults, ...options.settings }, cleanUp);
     await server.startOn(options.port);
-    return server.handle(endGuard);
+    return server;
   } catch (error) {
-    await rm(home, { recursive: true, force: true });
-    endGuard();
+    await cleanUp();
     throw error;
   }
 }
 
-class Server {
+class Server implements EmbeddedPostgres {
+  port = 0;
   private child: ChildProcess | undefined;
-  private port = 0;
   private stopped: Promise<void> | undefined;
 
   constructor(
     private readonly bin: string,
-    private readonly dataDir: string,
+    readonly dataDir: string,
     private readonly home: string,
     private readonly settings: Record<string, string>,
+    private readonly cleanUp: () => Promise<void>,
   ) {}
 
-  handle(endGuard: () => void): EmbeddedPostgres {
-    // eslint-disable-next-line @typescript-eslint/no-this-alias -- the getters below have a `this` of their own
-    const server = this;
-    return {
-      url: `postgres://postgres@127.0.0.1:${this.port}/postgres`,
-      port: this.port,
-      get pid() {
-        return server.child?.pid ?? 0;
-      },
-      dataDir: this.dataDir,
-      stop: () =>
-        (this.stopped ??= this.shutDown().then(async () => {
-          await rm(this.home, { recursive: true, force: true });
-          endGuard();
-        })),
-      kill: () => this.killAll(),
-      pause: () => this.signalAll('SIGSTOP'),
-      resume: () => this.signalAll('SIGCONT'),
-      restart: async () => {
-        await this.shutDown();
-        await this.startOn(this.port);
-      },
-    };
+  get url(): string {
+    return `postgres://postgres@127.0.0.1:${this.port}/postgres`;
+  }
+
+  get pid(): number {
+    return this.child?.pid ?? 0;
+  }
+
+  stop(): Promise<void> {
+    this.stopped ??= this.shutDown().then(this.cleanUp);
+    return this.stopped;
+  }
+
+  pause(): Promise<void> {
+    return this.signalAll('SIGSTOP');
+  }
+
+  resume(): Promise<void> {
+    return this.signalAll('SIGCONT');
+  }
+
+  async restart(): Promise<void> {
+    await this.shutDown();
+    await this.startOn(this.port);
+  }
+
+  async kill(): Promise<void> {
+    const child = this.child;
+    if (!child?.pid || hasExited(child)) return;
+    const exited = exitOf(child);
+    // Frozen first, so that it cannot start another backend between the look and the shot.
+    child.kill('SIGSTOP');
+    for (const pid of await childrenOf(child.pid)) send(pid, 'SIGKILL');
+    child.kill('SIGKILL');
+    await exited;
+    // The guard reads it, and the number may by then be another process's.
+    await rm(join(this.dataDir, 'postmaster.pid'), { force: true });
+    this.child = undefined;
   }
 
   /** A port that is free now can be taken a moment later, so a port of our own choice is tried more than once. */
@@ -127,7 +145,9 @@ class Server {
     let failure: Error | undefined;
     child.once('error', (error) => (failure = error));
     child.once('exit', () => (failure ??= new Error('Postgres stopped while starting')));
+    const deadline = Date.now() + 60_000;
     while (!(await isReady(this.dataDir, child.pid))) {
+      if (Date.now() > deadline) child.kill('SIGKILL');
       if (failure) throw new Error(`${failure.message}: ${await readFile(logFile, 'utf8').catch(() => '')}`);
       await sleep(20);
     }
@@ -142,19 +162,7 @@ class Server {
     const exited = exitOf(child);
     child.kill('SIGINT');
     const done = await Promise.race([exited.then(() => true), sleep(10_000, false, { ref: false })]);
-    if (!done) await this.killAll();
-    this.child = undefined;
-  }
-
-  private async killAll(): Promise<void> {
-    const child = this.child;
-    if (!child?.pid || hasExited(child)) return;
-    const exited = exitOf(child);
-    // Frozen first, so that it cannot start another backend between the look and the shot.
-    child.kill('SIGSTOP');
-    for (const pid of await childrenOf(child.pid)) send(pid, 'SIGKILL');
-    child.kill('SIGKILL');
-    await exited;
+    if (!done) await this.kill();
     this.child = undefined;
   }
 
