@@ -1,3 +1,5 @@
+import type { StreamEnd, StreamHead } from './event-log.js';
+
 /** The states of a record. `abandoned`: the lease is over, or the handler said so, and the outcome is unknown. */
 export type RecordState = 'in_progress' | 'completed' | 'released' | 'abandoned';
 
@@ -39,8 +41,18 @@ export interface AnswerNotKept {
   readonly reason: 'too_large' | 'not_serialisable' | 'late';
 }
 
+/** An answer whose body is in the event log (`EventLog`), under this record's id and attempt. */
+export interface StreamedAnswer {
+  readonly kept: 'stream';
+  readonly status: number;
+  readonly headers: readonly RecordedHeader[];
+  readonly end: StreamEnd;
+  /** How many items the log has. */
+  readonly items: number;
+}
+
 /** What a completed record holds. */
-export type RecordedAnswer = KeptAnswer | AnswerNotKept;
+export type RecordedAnswer = KeptAnswer | AnswerNotKept | StreamedAnswer;
 
 /** A read-only view of a record, as it stood on the store's clock at one moment. */
 export interface RecordView {
@@ -62,4 +74,6 @@ export interface RecordView {
   /** When the record may be purged; absent for a live claim and for one that is kept until it is settled. */
   readonly expiresAt?: Date;
   readonly answer?: RecordedAnswer;
+  /** Present where the latest attempt has appended to the event log; kept when it is abandoned. */
+  readonly stream?: StreamHead;
 }

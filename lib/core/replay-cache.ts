@@ -16,7 +16,7 @@ export interface ReplayCacheLimits {
 const ENTRY_OVERHEAD_BYTES = 512;
 
 function weightOf(answer: RecordedAnswer): number {
-  if (!answer.kept) return ENTRY_OVERHEAD_BYTES;
+  if (answer.kept !== true) return ENTRY_OVERHEAD_BYTES;
   const headers = answer.headers.reduce((sum, [name, value]) => sum + name.length + value.length, 0);
   return ENTRY_OVERHEAD_BYTES + headers + answer.body.byteLength;
 }

@@ -1,4 +1,6 @@
+import type { EventLog, StreamRef } from './event-log.js';
 import type { Claim, ClaimRef, RecordedAnswer, RecordView } from './record.js';
+import type { StepLog } from './step-log.js';
 
 /**
  * What a claim asks for. One call of {@link IdempotencyStore.claim} carries all of it, because a
@@ -41,12 +43,17 @@ export type ClaimResult =
       readonly leaseRemainingMs: number;
       /** Milliseconds since the running claim was won, on the store's clock. */
       readonly runningMs: number;
+      /** Present once the running claim has appended to the event log: the stream that can be followed. */
+      readonly stream?: StreamRef;
     }
   | { readonly kind: 'reused' }
   | { readonly kind: 'abandoned'; readonly record: RecordView };
 
 /** `lost`: the claim's lease is over or another claim has taken the record; nothing was written. */
 export type WriteResult = 'written' | 'lost';
+
+/** `cancel_requested`: written, and somebody has asked for the run to be cancelled. */
+export type RenewResult = WriteResult | 'cancel_requested';
 
 /** How a person or a recover function settles an abandoned record. */
 export type Resolution = { readonly kind: 'completed'; readonly answer: RecordedAnswer } | { readonly kind: 'rerun' };
@@ -97,7 +104,7 @@ export interface IdempotencyStore {
   claim(request: ClaimRequest): Promise<ClaimResult>;
 
   /** Sets the lease to end `leaseMs` from now. */
-  renew(claim: ClaimRef, leaseMs: number): Promise<WriteResult>;
+  renew(claim: ClaimRef, leaseMs: number): Promise<RenewResult>;
 
   /** Records the answer; the record is then kept, unchanged, for `retentionMs` from now. */
   complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult>;
@@ -134,11 +141,23 @@ export interface IdempotencyStore {
   purge(limit: number): Promise<number>;
 
   /**
-   * Calls `wake` soon after the record was completed, released, abandoned or forgotten, by any
-   * process. A hint and no more: it may come late, twice, for nothing, or never; a waiter asks again
+   * Calls `wake` soon after the record was completed, released, abandoned or forgotten, or items were
+   * appended to its event log, by any process. A hint and no more: it may come late, twice, for nothing, or never; a waiter asks again
    * by `claim` from time to time anyway. Returns the end of the subscription. Optional.
    */
   subscribe?(recordKey: string, wake: () => void): () => void;
+
+  /**
+   * Marks a live claim so that its next `renew`, `append` or `save` answers `cancel_requested` (each
+   * one from then on). False where there is no live claim. A new claim of the record is not marked. Optional.
+   */
+  requestCancel?(recordKey: string): Promise<boolean>;
+
+  /** Streamed answers that a retry can resume. Optional. */
+  readonly events?: EventLog;
+
+  /** Finished steps of operations that run again. Optional. */
+  readonly steps?: StepLog;
 
   /** Connects and checks what the store relies on; rejects with a message that names the fix. */
   start?(): Promise<void>;

@@ -153,7 +153,7 @@ class HttpRequest {
   }
 
   private replay(answer: RecordedAnswer): void {
-    if (!answer.kept) {
+    if (answer.kept !== true) {
       throw new IdempotencyResponseNotKeptError(
         'This request has completed, but its response was not kept. It will not run again.',
       );

@@ -10,7 +10,7 @@ import type { Settlement } from '../core/policy.js';
 import type { Claim, RecordedAnswer, RecordView } from '../core/record.js';
 import { recordKeyOf, type RecordName } from '../core/record-key.js';
 import type { RunOutcome } from '../core/settle.js';
-import type { ClaimResult } from '../core/store.js';
+import type { ClaimResult, RenewResult } from '../core/store.js';
 import { checkRouteOptions } from './check-options.js';
 import { EngineHost } from './engine-host.js';
 import type { IdempotencyRouteOptions } from './options.js';
@@ -122,7 +122,7 @@ export class IdempotencyService {
     }
     if (result.kind === 'completed') {
       const { record } = result;
-      return { kind: 'completed', record, value: record.answer.kept ? valueOfAnswer(record.answer) : undefined };
+      return { kind: 'completed', record, value: record.answer.kept === true ? valueOfAnswer(record.answer) : undefined };
     }
     return result;
   }
@@ -221,7 +221,7 @@ function checkName({ operation, scope, key }: RecordName): RecordName {
 }
 
 function valueOrGone(answer: RecordedAnswer): unknown {
-  if (answer.kept) return valueOfAnswer(answer);
+  if (answer.kept === true) return valueOfAnswer(answer);
   throw new IdempotencyResponseNotKeptError(
     'This operation has completed, but its value was not kept. It will not run again.',
   );
@@ -232,7 +232,7 @@ function valueOrThrow<T>(outcome: RunOutcome<T>): T {
   return (outcome as { value?: T }).value as T;
 }
 
-function lostIf(result: 'written' | 'lost'): void {
+function lostIf(result: RenewResult): void {
   if (result === 'lost') {
     throw new IdempotencyClaimLostError(
       'The claim is over: its lease has ended, or another claim has taken the record.',
