@@ -20,7 +20,7 @@ export async function checkDatabase(send: Send, name: TableName): Promise<void> 
   );
   if (facts?.['kind'] == null) {
     throw new IdempotencyConfigError(
-      `typeormStore: the table ${table} does not exist. Create it: add CreateIdempotencyRecords1764000000000 (or idempotencyMigration({ table, schema })) to the DataSource's \`migrations\`, or run the package's SQL file (migrations/0001-idempotency-records.sql), or in development register IdempotencyRecordEntity with \`synchronize: true\`.${name.schema === undefined ? ` It was looked for in the search_path ${server!['search_path']}.` : ''}`,
+      `typeormStore: the table ${table} does not exist. Create it: add CreateIdempotencyRecords1764000000000 (or idempotencyMigration({ table, schema })) to the DataSource's \`migrations\`, or run the package's SQL file (dist/sql/0001-idempotency-records.sql), or in development register IdempotencyRecordEntity with \`synchronize: true\`.${name.schema === undefined ? ` It was looked for in the search_path ${server!['search_path']}.` : ''}`,
     );
   }
   checkTable(facts, table);
