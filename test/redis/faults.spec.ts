@@ -65,7 +65,7 @@ describeRedis('A Redis store in trouble', () => {
 
   it.each(clients)('goes on after SCRIPT FLUSH and a restart that forgot its scripts: %s', async (_name, connect) => {
     const redis = await server('--appendfsync', 'always');
-    const store = await opened.store(connect(redis.url));
+    const store = await opened.store(connect(redis.url), { deadline: '5s' });
     const admin = ioredis(redis.url);
     opened.later(() => admin.close());
     const first = request();

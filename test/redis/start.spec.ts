@@ -32,7 +32,7 @@ describe('What is given to redisStore', () => {
     ['node-redis 4, which cannot give Buffers by type', { sendCommand: (): null => null, duplicate: (): null => null, isOpen: true, on: (): null => null }],
     ['an unknown kind of node-redis', { sendCommand: (): null => null, withTypeMapping: (): null => null, isOpen: true, on: (): null => null }],
   ])('is refused at once where it is %s', (_name, client) => {
-    const make = (): unknown => redisStore({ client: client as RedisStoreClient });
+    const make = (): unknown => redisStore({ client: client as unknown as RedisStoreClient });
     expect(make).toThrow(IdempotencyConfigError);
     expect(make).toThrow(/createClient/);
   });

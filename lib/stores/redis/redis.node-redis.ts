@@ -100,7 +100,7 @@ function singleLink(client: Single): RedisLink {
     send: (_key, args, timeout) => client.sendCommand(args, { ...OPTIONS, timeout }),
     session: (_key, use) => use(sender(client)),
     masters: () => Promise.resolve([{ name: endpoint, send: sender(client) }]),
-    listen: async (channel, listener) => hear(duplicateOf(client), channel, listener),
+    listen: (channel, listener) => hear((over) => duplicateOf(client, over), channel, listener),
     listenHere: (channel, listener) => hearHere(client, channel, listener),
     onError: (listener) => onEvent(client, 'error', listener),
   };
@@ -115,8 +115,8 @@ function poolLink(client: Pool): RedisLink {
     send: (_key, args, timeout) => client.sendCommand(args, { ...OPTIONS, timeout }),
     session: (_key, use) => client.execute((one) => use(sender(one))),
     masters: () => Promise.resolve([{ name: 'the pool', send: (args) => client.sendCommand(args, OPTIONS) }]),
-    listen: async (channel, listener) =>
-      hear(await client.execute((one) => Promise.resolve(duplicateOf(one))), channel, listener),
+    listen: (channel, listener) =>
+      hear((over) => client.execute((one) => Promise.resolve(duplicateOf(one, over))), channel, listener),
     listenHere: () => Promise.reject(new Error('A pool cannot subscribe.')),
     onError: (listener) => onEvent(client, 'error', listener),
   };
@@ -142,7 +142,7 @@ function clusterLink(client: Cluster): RedisLink {
       return use((await nodeOf(master)).send);
     },
     masters: () => Promise.all(client.masters.map(nodeOf)),
-    listen: async (channel, listener) => hear(client.duplicate(), channel, listener),
+    listen: (channel, listener) => hear(() => client.duplicate(), channel, listener),
     listenHere: (channel, listener) => hearHere(client, channel, listener),
     onError: (listener) => onEvent(client, 'error', listener),
   };
@@ -164,16 +164,16 @@ function sentinelLink(client: Sentinel): RedisLink {
     session: (_key, use) => client.use((lease) => use((args) => lease.sendCommand(false, args, OPTIONS))),
     masters: () =>
       Promise.resolve([{ name: master(), send: (args) => client.sendCommand(false, args, OPTIONS) }]),
-    listen: async (channel, listener) => hear(client.duplicate(), channel, listener),
+    listen: (channel, listener) => hear(() => client.duplicate(), channel, listener),
     listenHere: (channel, listener) => hearHere(client, channel, listener),
     onError: (listener) => onEvent(client, 'error', listener),
   };
 }
 
-/** A connection of the same kind for hints: it waits for the server however long that takes. */
-function duplicateOf(client: Single): Single {
-  const socket = { ...client.options?.socket, reconnectStrategy: (times: number) => Math.min(50 * (times + 1), 2_000) };
-  return client.duplicate({ socket, disableOfflineQueue: false });
+/** A connection of the same kind for hints: it waits for the server however long that takes, until it is `over`. */
+function duplicateOf(client: Single, over: () => boolean): Single {
+  const reconnectStrategy = (times: number): number | false => !over() && Math.min(50 * (times + 1), 2_000);
+  return client.duplicate({ socket: { ...client.options?.socket, reconnectStrategy }, disableOfflineQueue: false });
 }
 
 function where(options: Single['options']): string {
@@ -187,31 +187,34 @@ function onEvent(client: Emitter, event: string, listener: (...args: never[]) =>
 }
 
 /** Hears hints on a connection that is ours. The library subscribes anew by itself before it says `ready`. */
-function hear(client: Subscriber, channel: string, listener: HintListener): () => void {
-  let ended = false;
-  const close = (): void => {
-    if (ended) return;
-    ended = true;
-    // One that never connected has nothing to close and says so by throwing.
-    void Promise.resolve()
-      .then(() => client.destroy())
-      .catch(() => undefined);
-  };
-  client.on('error', () => undefined);
+async function hear(
+  make: (over: () => boolean) => Subscriber | Promise<Subscriber>,
+  channel: string,
+  listener: HintListener,
+): Promise<() => void> {
+  let over = false;
+  const client = await make(() => over);
   let before = false;
+  client.on('error', () => undefined);
   client.on('ready', () => {
     if (before) listener.onReconnect();
     before = true;
   });
-  const ready = client.connect().then(async () => {
-    if (ended) return;
-    await client.subscribe(channel, (message) => listener.onMessage(message));
+  const connected = client.connect().then(() => {
+    if (!over) return client.subscribe(channel, (message) => listener.onMessage(message));
   });
-  ready.catch(() => {
-    if (!ended) listener.onEnd();
-    close();
+  const close = async (): Promise<void> => {
+    over = true;
+    // Destroyed while it connects, a client of this library leaves its socket open.
+    await connected.catch(() => undefined);
+    // One that never connected has nothing to close and says so by throwing.
+    await Promise.resolve(client.destroy());
+  };
+  connected.catch(() => {
+    if (!over) listener.onEnd();
+    close().catch(() => undefined);
   });
-  return close;
+  return () => void close().catch(() => undefined);
 }
 
 async function hearHere(client: Subscriber, channel: string, listener: HintListener): Promise<() => void> {
