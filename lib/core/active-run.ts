@@ -10,6 +10,9 @@ const RENEWALS_PER_LEASE = 3;
 /** After a renewal that failed the next one comes sooner: the store may be back within a second. */
 const RETRIES_PER_LEASE = 12;
 
+/** A timer cannot count further (2^31 ms, 24.8 days): beyond it fires at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 export interface ActiveRunOptions {
   readonly key: string;
   readonly operation: string;
@@ -81,7 +84,7 @@ export class ActiveRun {
     if (this.ended) return;
     const untilEnd = this.leaseEndsAt - monotonicNow();
     const pause = this.options.leaseMs / (afterFailure ? RETRIES_PER_LEASE : RENEWALS_PER_LEASE);
-    const delay = Math.max(1, Math.min(pause, untilEnd));
+    const delay = Math.max(1, Math.min(pause, untilEnd, LONGEST_TIMER_MS));
     // Not unref'd: a process that is otherwise idle must not exit under a run it has not recorded.
     this.timer = setTimeout(() => void this.tick(), delay);
   }

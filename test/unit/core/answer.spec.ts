@@ -5,7 +5,7 @@ import type { KeptAnswer, RecordedAnswer } from '../../../lib/core/record.js';
 const MIB = 1024 * 1024;
 
 function kept(answer: RecordedAnswer): KeptAnswer {
-  if (!answer.kept) throw new Error(`not kept: ${answer.reason}`);
+  if (answer.kept !== true) throw new Error(`not kept: ${JSON.stringify(answer)}`);
   return answer;
 }
 

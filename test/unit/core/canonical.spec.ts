@@ -214,11 +214,11 @@ describe('canonicalText', () => {
   });
 
   it.each([
-    ['arrays', '[', ']'],
-    ['objects', '{"a":', '}'],
-    ['both', '[{"b":0,"a":', '}]'],
-  ])('goes through 100,000 levels of %s in bounded time, with paths to omit too', (_what, open, close) => {
-    const value = nested(100_000, open, close);
+    ['arrays', 100_000, '[', ']'],
+    ['objects', 100_000, '{"a":', '}'],
+    ['both', 20_000, '[{"b":0,"a":', '}]'],
+  ])('goes through %s, %d deep, in bounded time, with paths to omit too', (_what, depth, open, close) => {
+    const value = nested(depth, open, close);
     const plain = measured(() => canonicalText(value));
     expect(plain.result.startsWith(open.slice(0, 2))).toBe(true);
     const omitting = measured(() => canonicalText(value, ['a.a.zzz', '*.b', 'x']));

@@ -145,7 +145,7 @@ describe('parseKeyField', () => {
 
   it('never repeats a part of the key, whatever is wrong with it', () => {
     fc.assert(
-      fc.property(fc.string({ unit: 'binary', minLength: 1, maxLength: 2_000 }), (tail) => {
+      fc.property(fc.string({ unit: 'binary', minLength: 1, maxLength: 300 }), (tail) => {
         const secret = 'Tenant7Secret';
         for (const field of [
           secret + tail,
