@@ -57,6 +57,8 @@ async function twoAtOnce(steps: Steps, one: Instance, two: Instance): Promise<vo
     const call = chat(newKey('twice'), 'Did you hear me twice?');
     const { runs } = step.billBefore;
     const running = send(one.url, call);
+    // Awaited further down; until then a failure has nobody to catch it.
+    running.catch(() => undefined);
     await step.untilBill(two, (bill) => bill.runs > runs);
     const conflict = await step.send(two, call, 'while the first one runs');
     step.expectProblem(conflict, 409, 'idempotency_in_progress');
