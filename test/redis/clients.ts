@@ -39,7 +39,9 @@ export async function nodeRedisPool(url: string): Promise<TestClient> {
   return { client, close: () => client.destroy() };
 }
 
-export function ioredisCluster(nodes: { host: string; port: number }[]): TestClient & { readonly client: IoredisCluster } {
+export function ioredisCluster(
+  nodes: { host: string; port: number }[],
+): TestClient & { readonly client: IoredisCluster } {
   const client = new IoredisCluster(nodes);
   client.on('error', () => undefined);
   return { client, close: () => ended(client) };

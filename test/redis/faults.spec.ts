@@ -2,7 +2,17 @@ import type { ClaimResult, IdempotencyStore } from '../../lib/core/store.js';
 import { IdempotencyStoreError } from '../../lib/core/errors.js';
 import { describeRedis, startRedis, type RedisServer } from '../support/redis-server.js';
 import { startProxy } from '../support/tcp-proxy.js';
-import { again, answer, ioredis, nodeRedis, nodeRedisPool, Opened, request, until, type TestClient } from './clients.js';
+import {
+  again,
+  answer,
+  ioredis,
+  nodeRedis,
+  nodeRedisPool,
+  Opened,
+  request,
+  until,
+  type TestClient,
+} from './clients.js';
 
 const opened = new Opened();
 afterEach(() => opened.end());
@@ -33,35 +43,43 @@ const calls: Record<string, (store: IdempotencyStore) => Promise<unknown>> = {
 };
 
 describeRedis('A Redis store in trouble', () => {
-  it.each(clients)('answers within its deadline while Redis is frozen, and recovers by itself: %s', async (_name, connect) => {
-    const redis = await server();
-    const store = await opened.store(connect(redis.url), { deadline: '300ms' });
-    const running = request();
-    await store.claim(running);
-    redis.pause();
-    const started = performance.now();
-    const late = request();
-    const failures = await Promise.all(
-      [...Object.values(calls).map((call) => call(store)), store.claim(late)].map((call) =>
-        call.then(
-          () => undefined,
-          (error: unknown) => ({ error, after: performance.now() - started }),
+  it.each(clients)(
+    'answers within its deadline while Redis is frozen, and recovers by itself: %s',
+    async (_name, connect) => {
+      const redis = await server();
+      const store = await opened.store(connect(redis.url), { deadline: '300ms' });
+      const running = request();
+      await store.claim(running);
+      redis.pause();
+      const started = performance.now();
+      const late = request();
+      const failures = await Promise.all(
+        [...Object.values(calls).map((call) => call(store)), store.claim(late)].map((call) =>
+          call.then(
+            () => undefined,
+            (error: unknown) => ({ error, after: performance.now() - started }),
+          ),
         ),
-      ),
-    );
-    for (const failed of failures) {
-      expect(failed?.error).toBeInstanceOf(IdempotencyStoreError);
-      expect(failed?.after).toBeLessThan(400);
-    }
-    // What the engine does with a claim whose outcome it does not know.
-    const undone = store.release(late, { began: false }).catch(() => 'late');
-    expect(await undone).toBe('late');
-    redis.resume();
-    await until(() => store.renew(running, 30_000).then((said) => said === 'written', () => false));
-    expect(await store.find(late.recordKey)).toBeUndefined();
-    expect(await store.complete(running, answer('done'), 60_000)).toBe('written');
-    expect(await store.claim(again(late))).toMatchObject({ kind: 'claimed', claim: { attempt: 1 } });
-  });
+      );
+      for (const failed of failures) {
+        expect(failed?.error).toBeInstanceOf(IdempotencyStoreError);
+        expect(failed?.after).toBeLessThan(400);
+      }
+      // What the engine does with a claim whose outcome it does not know.
+      const undone = store.release(late, { began: false }).catch(() => 'late');
+      expect(await undone).toBe('late');
+      redis.resume();
+      await until(() =>
+        store.renew(running, 30_000).then(
+          (said) => said === 'written',
+          () => false,
+        ),
+      );
+      expect(await store.find(late.recordKey)).toBeUndefined();
+      expect(await store.complete(running, answer('done'), 60_000)).toBe('written');
+      expect(await store.claim(again(late))).toMatchObject({ kind: 'claimed', claim: { attempt: 1 } });
+    },
+  );
 
   it.each(clients)('goes on after SCRIPT FLUSH and a restart that forgot its scripts: %s', async (_name, connect) => {
     const redis = await server('--appendfsync', 'always');
@@ -77,7 +95,12 @@ describeRedis('A Redis store in trouble', () => {
     const results = await Promise.all(Array.from({ length: 50 }, () => store.claim(again(first))));
     expect(results.every(({ kind }) => kind === 'completed')).toBe(true);
     await redis.restart();
-    await until(() => store.claim(again(first)).then((said) => said.kind === 'completed', () => false));
+    await until(() =>
+      store.claim(again(first)).then(
+        (said) => said.kind === 'completed',
+        () => false,
+      ),
+    );
   });
 
   it('has every acknowledged claim after kill -9 with appendfsync always', async () => {
@@ -97,7 +120,12 @@ describeRedis('A Redis store in trouble', () => {
     stop = true;
     await Promise.all(work);
     await redis.restart();
-    await until(() => store.find('x').then(() => true, () => false));
+    await until(() =>
+      store.find('x').then(
+        () => true,
+        () => false,
+      ),
+    );
     const found = await Promise.all(won.map((recordKey) => store.find(recordKey)));
     expect(found.filter((record) => record?.state !== 'in_progress')).toEqual([]);
   });
@@ -132,11 +160,21 @@ describeRedis('A Redis store in trouble', () => {
     await store.release(request(), { began: false });
     let undone = 0;
     for (let round = 0; round < 20; round++) {
-      await until(() => store.find('x').then(() => true, () => false));
+      await until(() =>
+        store.find('x').then(
+          () => true,
+          () => false,
+        ),
+      );
       const mine = request();
       proxy.dropReplies(1);
       await expect(store.claim(mine)).rejects.toBeInstanceOf(IdempotencyStoreError);
-      await until(() => store.release(mine, { began: false }).then((said) => said === 'written', () => false));
+      await until(() =>
+        store.release(mine, { began: false }).then(
+          (said) => said === 'written',
+          () => false,
+        ),
+      );
       undone++;
       expect(await store.find(mine.recordKey)).toBeUndefined();
     }

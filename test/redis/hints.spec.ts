@@ -23,7 +23,12 @@ async function medianWake(connect: () => TestClient | Promise<TestClient>): Prom
   const times: number[] = [];
   for (let round = 0; round < 31; round++) {
     const claim = request();
-    await until(() => working.claim(claim).then(() => true, () => false));
+    await until(() =>
+      working.claim(claim).then(
+        () => true,
+        () => false,
+      ),
+    );
     let woken = 0;
     const end = waiting.subscribe!(claim.recordKey, () => (woken ||= performance.now()));
     // The first subscription opens the connection.
@@ -71,7 +76,12 @@ describeRedis('Hints', () => {
     await server.restart();
     await until(() => woken >= 2);
     const claim = request();
-    await until(() => store.claim(claim).then(() => true, () => false));
+    await until(() =>
+      store.claim(claim).then(
+        () => true,
+        () => false,
+      ),
+    );
     await until(async () => String(await admin.client.call('PUBSUB', 'NUMSUB', 'idempotency:settled')).endsWith('1'));
     woken = 0;
     store.subscribe!(claim.recordKey, () => woken++);
@@ -117,7 +127,10 @@ describeRedis('Hints', () => {
     const admin = ioredis(server.url);
     opened.later(() => admin.close());
     await once(admin.client, 'ready');
-    const connections = async (): Promise<number> => String(await admin.client.client('LIST')).trim().split('\n').length;
+    const connections = async (): Promise<number> =>
+      String(await admin.client.client('LIST'))
+        .trim()
+        .split('\n').length;
     for (const connect of [() => ioredis(server.url), () => nodeRedis(server.url), () => nodeRedisPool(server.url)]) {
       const one = await connect();
       const store = await opened.store(one);

@@ -177,14 +177,48 @@ describeRedis('A record in Redis', () => {
     const first = request({ operation: 'POST /é/{id}', fingerprint: '"\\ \n\u0000', recordKey: `${randomUUID()}"'\\` });
     const body = Buffer.from(Array.from({ length: 1 << 20 }, (_, i) => (i * 31 + (i >> 8)) & 0xff));
     await store.claim(first);
-    await store.complete(first, { kept: true, status: 207, headers: [['x', 'é"\\'], ['x', '']], body }, 60_000);
+    await store.complete(
+      first,
+      {
+        kept: true,
+        status: 207,
+        headers: [
+          ['x', 'é"\\'],
+          ['x', ''],
+        ],
+        body,
+      },
+      60_000,
+    );
     const result = await store.claim(again(first));
-    if (result.kind !== 'completed' || !result.record.answer.kept) throw new Error(result.kind);
+    if (result.kind !== 'completed' || result.record.answer.kept !== true) throw new Error(result.kind);
     expect(Buffer.compare(result.record.answer.body, body)).toBe(0);
-    expect(result.record.answer.headers).toEqual([['x', 'é"\\'], ['x', '']]);
-    expect(result.record).toMatchObject({ operation: first.operation, fingerprint: first.fingerprint, state: 'completed' });
+    expect(result.record.answer.headers).toEqual([
+      ['x', 'é"\\'],
+      ['x', ''],
+    ]);
+    expect(result.record).toMatchObject({
+      operation: first.operation,
+      fingerprint: first.fingerprint,
+      state: 'completed',
+    });
     expect(result.remainingMs).toBeGreaterThan(50_000);
     expect(await store.forget(first.recordKey)).toBe(true);
+  });
+
+  it('keeps how a streamed answer ended and how many items it has', async () => {
+    const store = await opened.store(ioredis(redisUrl()));
+    const first = request();
+    const streamed = {
+      kept: 'stream',
+      status: 200,
+      headers: [['content-type', 'text/event-stream']],
+      end: 'complete',
+      items: 12,
+    } as const;
+    await store.claim(first);
+    await store.complete(first, streamed, 60_000);
+    expect(await store.claim(again(first))).toMatchObject({ kind: 'completed', record: { answer: streamed } });
   });
 
   it('is won once by 100 simultaneous claims over three clients', async () => {

@@ -32,32 +32,43 @@ const kinds: [name: string, connect: (url: string) => TestClient | Promise<TestC
 ];
 
 describeRedis('minReplicas', () => {
-  it.each(kinds)('wins claims while the replica has them, and undoes them while it has not: %s', async (_name, connect) => {
-    const primary = await server();
-    const proxy = await startProxy(primary.port);
-    opened.later(() => proxy.close());
-    const replica = await server('--replicaof', '127.0.0.1', String(proxy.port));
-    const admin = ioredis(replica.url);
-    opened.later(() => admin.close());
-    await until(async () => (await admin.client.info('replication')).includes('master_link_status:up'));
-    const store = await opened.store(connect(primary.url), { minReplicas: 1, replicaTimeout: '300ms' });
-    await store.start?.();
+  it.each(kinds)(
+    'wins claims while the replica has them, and undoes them while it has not: %s',
+    async (_name, connect) => {
+      const primary = await server();
+      const proxy = await startProxy(primary.port);
+      opened.later(() => proxy.close());
+      const replica = await server('--replicaof', '127.0.0.1', String(proxy.port));
+      const admin = ioredis(replica.url);
+      opened.later(() => admin.close());
+      await until(async () => (await admin.client.info('replication')).includes('master_link_status:up'));
+      const store = await opened.store(connect(primary.url), { minReplicas: 1, replicaTimeout: '300ms' });
+      await store.start?.();
 
-    const first = request();
-    expect(await store.claim(first)).toMatchObject({ kind: 'claimed' });
-    expect(await admin.client.hget(`idempotency:{${first.recordKey}}`, 'state')).toBe('in_progress');
-    expect(await store.claim(first)).toMatchObject({ kind: 'claimed', claim: { attempt: 1 } });
-    expect(await store.claim(again(first))).toMatchObject({ kind: 'in_progress' });
+      const first = request();
+      expect(await store.claim(first)).toMatchObject({ kind: 'claimed' });
+      expect(await admin.client.hget(`idempotency:{${first.recordKey}}`, 'state')).toBe('in_progress');
+      expect(await store.claim(first)).toMatchObject({ kind: 'claimed', claim: { attempt: 1 } });
+      expect(await store.claim(again(first))).toMatchObject({ kind: 'in_progress' });
 
-    proxy.blackhole(true);
-    const refused = request();
-    const error = await store.claim(refused).catch((e: unknown) => e as Error);
-    expect(error).toBeInstanceOf(IdempotencyStoreError);
-    expect((error as Error).message).toMatch(/0 of the 1 replicas.*300 ms/);
-    expect(await store.find(refused.recordKey)).toBeUndefined();
-    proxy.blackhole(false);
-    await until(() => store.claim(again(refused)).then(({ kind }) => kind === 'claimed', () => false), 20_000);
-  }, 60_000);
+      proxy.blackhole(true);
+      const refused = request();
+      const error = await store.claim(refused).catch((e: unknown) => e as Error);
+      expect(error).toBeInstanceOf(IdempotencyStoreError);
+      expect((error as Error).message).toMatch(/0 of the 1 replicas.*300 ms/);
+      expect(await store.find(refused.recordKey)).toBeUndefined();
+      proxy.blackhole(false);
+      await until(
+        () =>
+          store.claim(again(refused)).then(
+            ({ kind }) => kind === 'claimed',
+            () => false,
+          ),
+        20_000,
+      );
+    },
+    60_000,
+  );
 
   it.each(kinds)('wins nothing where there is no replica, and says so at the start: %s', async (_name, connect) => {
     const { url } = await server();
@@ -76,14 +87,30 @@ describeRedis('minReplicas', () => {
     const master = ioredis(withReplica.url);
     opened.later(() => master.close());
     const id = String(await master.client.call('CLUSTER', 'MYID'));
-    const busOf = /@(\d+)/.exec(String(await master.client.call('CLUSTER', 'NODES')).split('\n').find((line) => line.includes('myself'))!)![1]!;
+    const busOf = /@(\d+)/.exec(
+      String(await master.client.call('CLUSTER', 'NODES'))
+        .split('\n')
+        .find((line) => line.includes('myself'))!,
+    )![1]!;
     await admin.client.call('CLUSTER', 'MEET', '127.0.0.1', withReplica.port, busOf);
-    await until(() => admin.client.call('CLUSTER', 'REPLICATE', id).then(() => true, () => false), 20_000);
+    await until(
+      () =>
+        admin.client.call('CLUSTER', 'REPLICATE', id).then(
+          () => true,
+          () => false,
+        ),
+      20_000,
+    );
     await until(async () => (await admin.client.info('replication')).includes('master_link_status:up'), 20_000);
 
     for (const client of [ioredisCluster(cluster.nodes), await nodeRedisCluster(cluster.nodes)]) {
       const store = await opened.store(client, { minReplicas: 1, replicaTimeout: 100 });
-      await until(() => store.find('x').then(() => true, () => false));
+      await until(() =>
+        store.find('x').then(
+          () => true,
+          () => false,
+        ),
+      );
       let [won, refused] = [0, 0];
       for (let i = 0; i < 30; i++) {
         const next = request();

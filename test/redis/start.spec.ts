@@ -29,8 +29,14 @@ describe('What is given to redisStore', () => {
     ['options', { host: 'localhost', port: 6379 }],
     ['a class', Date],
     ['a mock', { get: (): null => null, set: () => 'OK' }],
-    ['node-redis 4, which cannot give Buffers by type', { sendCommand: (): null => null, duplicate: (): null => null, isOpen: true, on: (): null => null }],
-    ['an unknown kind of node-redis', { sendCommand: (): null => null, withTypeMapping: (): null => null, isOpen: true, on: (): null => null }],
+    [
+      'node-redis 4, which cannot give Buffers by type',
+      { sendCommand: (): null => null, duplicate: (): null => null, isOpen: true, on: (): null => null },
+    ],
+    [
+      'an unknown kind of node-redis',
+      { sendCommand: (): null => null, withTypeMapping: (): null => null, isOpen: true, on: (): null => null },
+    ],
   ])('is refused at once where it is %s', (_name, client) => {
     const make = (): unknown => redisStore({ client: client as unknown as RedisStoreClient });
     expect(make).toThrow(IdempotencyConfigError);
@@ -162,7 +168,9 @@ describeRedis('The start of a Redis store', () => {
       const error = await failure((await opened.store(client)).start?.());
       expect(error).toBeInstanceOf(IdempotencyConfigError);
       expect(error.message).toMatch(/credentials/);
-      expect(`${error.message}${String(error.stack)}${String(error.cause)}`).not.toMatch(/battery-staple|correct-horse/);
+      expect(`${error.message}${String(error.stack)}${String(error.cause)}`).not.toMatch(
+        /battery-staple|correct-horse/,
+      );
     }
   });
 

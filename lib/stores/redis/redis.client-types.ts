@@ -34,7 +34,11 @@ export interface NodeRedisPool {
 
 /** `createCluster(…)` of node-redis. */
 export interface NodeRedisCluster {
-  sendCommand(firstKey: RedisArgument | undefined, isReadonly: boolean | undefined, args: RedisArgument[]): Promise<unknown>;
+  sendCommand(
+    firstKey: RedisArgument | undefined,
+    isReadonly: boolean | undefined,
+    args: RedisArgument[],
+  ): Promise<unknown>;
   duplicate(): unknown;
   readonly masters: readonly unknown[];
   readonly isOpen: boolean;
@@ -50,9 +54,4 @@ export interface NodeRedisSentinel {
 
 /** A ready client of ioredis (5 or newer) or node-redis (5 or newer), made and closed by the application. */
 export type RedisStoreClient =
-  | IoredisClient
-  | IoredisCluster
-  | NodeRedisClient
-  | NodeRedisPool
-  | NodeRedisCluster
-  | NodeRedisSentinel;
+  IoredisClient | IoredisCluster | NodeRedisClient | NodeRedisPool | NodeRedisCluster | NodeRedisSentinel;

@@ -33,16 +33,22 @@ export function configErrorOf(endpoint: string, error: unknown): IdempotencyConf
   const at = `redisStore: Redis (${endpoint})`;
   const say = (message: string): IdempotencyConfigError => new IdempotencyConfigError(`${message} Redis said: ${text}`);
   if (/WRONGPASS|NOAUTH|invalid password|without any password configured/i.test(text)) {
-    return say(`${at} refuses the client's credentials. Correct the user name or password that the client is made with.`);
+    return say(
+      `${at} refuses the client's credentials. Correct the user name or password that the client is made with.`,
+    );
   }
   if (/READONLY/.test(text)) {
     return say(`${at} is a read-only replica. Connect the client to the primary (with Sentinel: role 'master').`);
   }
   if (/\bMOVED \d|CROSSSLOT/.test(text)) {
-    return say(`${at} is a node of a cluster. Give a cluster client: new Cluster(…) of ioredis, createCluster(…) of node-redis.`);
+    return say(
+      `${at} is a node of a cluster. Give a cluster client: new Cluster(…) of ioredis, createCluster(…) of node-redis.`,
+    );
   }
   if (/NOPERM.*\bkeys?\b|access one of the keys|key.* mentioned/i.test(text)) {
-    return say(`${at} does not let this user at the keys of the store. Allow the store's prefix in the ACL (~idempotency:*).`);
+    return say(
+      `${at} does not let this user at the keys of the store. Allow the store's prefix in the ACL (~idempotency:*).`,
+    );
   }
   if (/unknown command|NOPERM|can't run this command|has no permissions/i.test(text)) {
     return say(

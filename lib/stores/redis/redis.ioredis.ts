@@ -111,12 +111,19 @@ function clusterLink(client: Cluster): RedisLink {
       if (!node) throw new Error(`No node of the cluster is known for the slot of this record.`);
       return use(sender(node));
     },
-    ...(client.options.keyPrefix ? { noSession: "the cluster client's keyPrefix is not known to its nodes; use the store's own prefix instead" } : {}),
+    ...(client.options.keyPrefix
+      ? { noSession: "the cluster client's keyPrefix is not known to its nodes; use the store's own prefix instead" }
+      : {}),
     masters: () =>
       Promise.resolve(client.nodes('master').map((node) => ({ name: where(node.options), send: sender(node) }))),
     listen: async (channel, listener) =>
       hear(
-        client.duplicate([], { lazyConnect: false, enableOfflineQueue: true, clusterRetryStrategy: backOff, keyPrefix: '' }),
+        client.duplicate([], {
+          lazyConnect: false,
+          enableOfflineQueue: true,
+          clusterRetryStrategy: backOff,
+          keyPrefix: '',
+        }),
         channel,
         listener,
       ),

@@ -162,8 +162,7 @@ function sentinelLink(client: Sentinel): RedisLink {
     },
     send: (_key, args, timeout) => client.sendCommand(false, args, { ...OPTIONS, timeout }),
     session: (_key, use) => client.use((lease) => use((args) => lease.sendCommand(false, args, OPTIONS))),
-    masters: () =>
-      Promise.resolve([{ name: master(), send: (args) => client.sendCommand(false, args, OPTIONS) }]),
+    masters: () => Promise.resolve([{ name: master(), send: (args) => client.sendCommand(false, args, OPTIONS) }]),
     listen: (channel, listener) => hear(() => client.duplicate(), channel, listener),
     listenHere: (channel, listener) => hearHere(client, channel, listener),
     onError: (listener) => onEvent(client, 'error', listener),

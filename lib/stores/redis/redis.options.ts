@@ -42,7 +42,9 @@ const LONGEST_PREFIX = 200;
 
 export function readOptions(options: RedisStoreOptions): RedisStoreSettings {
   if (typeof options !== 'object' || options === null || !('client' in options)) {
-    throw new IdempotencyConfigError('redisStore: write redisStore({ client }) with a client of ioredis or node-redis.');
+    throw new IdempotencyConfigError(
+      'redisStore: write redisStore({ client }) with a client of ioredis or node-redis.',
+    );
   }
   const prefix = options.prefix ?? 'idempotency:';
   // Braces of ours put the keys of one record into one slot of a cluster; others before them would

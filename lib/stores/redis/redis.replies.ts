@@ -1,5 +1,12 @@
 import type { ClaimRequest, ClaimResult, WriteResult } from '../../core/store.js';
-import type { RecordedAnswer, RecordedHeader, RecordState, RecordView } from '../../core/record.js';
+import type {
+  AnswerNotKept,
+  RecordedAnswer,
+  RecordedHeader,
+  RecordState,
+  RecordView,
+  StreamedAnswer,
+} from '../../core/record.js';
 import type { RedisArgument } from './redis.client-types.js';
 
 /** The reply is none that our scripts give: the other end is no Redis, or something rewrites replies. */
@@ -99,22 +106,23 @@ export function readView(reply: unknown, recordKey: string): RecordView {
 function readAnswer(fields: ReadonlyMap<string, unknown>): RecordedAnswer {
   const written = text(fields.get('status'));
   const status = written === '' ? null : Number(written);
-  if (text(fields.get('kept')) !== '1') {
-    return { kept: false, status, reason: text(fields.get('reason')) as 'too_large' | 'not_serialisable' | 'late' };
-  }
+  const kept = text(fields.get('kept'));
+  const reason = text(fields.get('reason'));
+  if (kept === '0') return { kept: false, status, reason: reason as AnswerNotKept['reason'] };
+  const headers = JSON.parse(text(fields.get('headers'))) as RecordedHeader[];
   const body = fields.get('body');
-  return {
-    kept: true,
-    status,
-    headers: JSON.parse(text(fields.get('headers'))) as RecordedHeader[],
-    body: Buffer.isBuffer(body) ? body : Buffer.from(text(body)),
-  };
+  if (kept === 'stream') {
+    return { kept, status: Number(status), headers, end: reason as StreamedAnswer['end'], items: number(body) };
+  }
+  return { kept: true, status, headers, body: Buffer.isBuffer(body) ? body : Buffer.from(text(body)) };
 }
 
-/** The arguments that stand for an answer: kept, status, reason, headers, body. */
+/** The arguments that stand for an answer: kept, status, reason, headers, body. A stream's: its end as the reason, the number of its items as the body. */
 export function answerArguments(answer: RecordedAnswer): RedisArgument[] {
   const status = answer.status === null ? '' : String(answer.status);
   if (!answer.kept) return ['0', status, answer.reason, '[]', ''];
+  const headers = JSON.stringify(answer.headers);
+  if (answer.kept === 'stream') return ['stream', status, answer.end, headers, String(answer.items)];
   const { buffer, byteOffset, byteLength } = answer.body;
-  return ['1', status, '', JSON.stringify(answer.headers), Buffer.from(buffer, byteOffset, byteLength)];
+  return ['1', status, '', headers, Buffer.from(buffer, byteOffset, byteLength)];
 }

@@ -41,7 +41,9 @@ export async function checkRedis(
 function withReason(error: unknown, heard: unknown): unknown {
   if (!(error instanceof IdempotencyStoreError) || !(heard instanceof Error)) return error;
   const reason = heard.message || ('code' in heard ? String(heard.code) : heard.name);
-  return error.message.includes(reason) ? error : new IdempotencyStoreError(`${error.message} The client says: ${reason}`);
+  return error.message.includes(reason)
+    ? error
+    : new IdempotencyStoreError(`${error.message} The client says: ${reason}`);
 }
 
 /** Claims a probe twice: the second must be refused, and a completed one must have an end. */
@@ -64,12 +66,17 @@ async function tryOut(
   try {
     const first = await store.claim(probe);
     const second = await store.claim({ ...probe, claimToken: randomUUID() });
-    const written = await store.complete(probe, { kept: true, status: null, headers: [], body: Buffer.of(0xff, 0) }, PROBE_MS);
+    const written = await store.complete(
+      probe,
+      { kept: true, status: null, headers: [], body: Buffer.of(0xff, 0) },
+      PROBE_MS,
+    );
     const found = await store.find(probe.recordKey);
     const key = keyOf(probe.recordKey);
     const left = await withDeadline(link.send(key, ['PTTL', key], settings.deadlineMs), settings.deadlineMs, 'PTTL');
-    const body = found?.answer?.kept ? Buffer.from(found.answer.body).toString('hex') : undefined;
-    const expected = first.kind === 'claimed' && second.kind === 'in_progress' && written === 'written' && body === 'ff00';
+    const body = found?.answer?.kept === true ? Buffer.from(found.answer.body).toString('hex') : undefined;
+    const expected =
+      first.kind === 'claimed' && second.kind === 'in_progress' && written === 'written' && body === 'ff00';
     if (!expected || typeof left !== 'number' || left <= 0 || left > PROBE_MS) {
       throw new IdempotencyConfigError(
         `redisStore: Redis (${link.endpoint}) does not behave as one (a claim: ${first.kind}, a second: ${second.kind}, completed: ${written}, its bytes: ${body}, expiry: ${String(left)}). Is the client a mock, or a proxy in between?`,
@@ -89,7 +96,11 @@ async function tryOut(
 
 /** Warns, or with `strict` refuses, where Redis may forget a record before its time. */
 async function checkMemory(link: RedisLink, settings: RedisStoreSettings): Promise<void> {
-  const masters = await withDeadline(link.masters(), settings.deadlineMs, `Redis (${link.endpoint}): the list of servers`);
+  const masters = await withDeadline(
+    link.masters(),
+    settings.deadlineMs,
+    `Redis (${link.endpoint}): the list of servers`,
+  );
   const found = await Promise.all(masters.map((node) => risksOf(node, settings.deadlineMs)));
   const risks = found.flat();
   if (settings.strict && risks.length > 0) {

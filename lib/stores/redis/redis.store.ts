@@ -29,7 +29,9 @@ export class RedisStore implements IdempotencyStore {
     this.link = linkTo(options.client, 'client');
     this.channel = `${this.settings.prefix}settled`;
     if (this.settings.minReplicas > 0 && this.link.noSession !== undefined) {
-      throw new IdempotencyConfigError(`redisStore: minReplicas cannot be kept with this client: ${this.link.noSession}.`);
+      throw new IdempotencyConfigError(
+        `redisStore: minReplicas cannot be kept with this client: ${this.link.noSession}.`,
+      );
     }
     const subscriber = options.subscriber === undefined ? undefined : linkTo(options.subscriber, 'subscriber');
     this.hints = new Hints((listener) =>
@@ -100,7 +102,11 @@ export class RedisStore implements IdempotencyStore {
     return `${this.settings.prefix}{${recordKey}}`;
   }
 
-  private async settle(name: 'complete' | 'release' | 'abandon', claim: ClaimRef, rest: RedisArgument[]): Promise<WriteResult> {
+  private async settle(
+    name: 'complete' | 'release' | 'abandon',
+    claim: ClaimRef,
+    rest: RedisArgument[],
+  ): Promise<WriteResult> {
     const args = [this.channel, claim.recordKey, claim.claimToken, ...rest];
     const said = await this.write(name, claim.recordKey, args, readWrite);
     if (said === 'written') this.hints.wake(claim.recordKey);
@@ -125,7 +131,9 @@ export class RedisStore implements IdempotencyStore {
     const key = this.keyOf(recordKey);
     // Dropped by the client only after the deadline, whose message says more.
     const send: Send = (command) => this.link.send(key, command, this.settings.deadlineMs + DROP_MARGIN_MS);
-    return this.within(name, (inTime) => runScript(send, SCRIPTS[name], key, args, name === 'claim' ? inTime : undefined));
+    return this.within(name, (inTime) =>
+      runScript(send, SCRIPTS[name], key, args, name === 'claim' ? inTime : undefined),
+    );
   }
 
   /** Gives a call its end, whatever the client's queues, retries and time-outs would make of it. */
