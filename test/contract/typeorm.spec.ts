@@ -47,10 +47,10 @@ function contractOf({ title, partitions, settings = [] }: Variant): void {
 }
 
 contractOf({ title: 'One table' });
-contractOf({ title: 'A table in 16 partitions', partitions: 16 });
 // What a database may be set to for the application's sake must not change what the store answers.
 contractOf({
-  title: 'A database with settings of its own',
+  title: 'A table in 16 partitions, in a database with settings of its own',
+  partitions: 16,
   settings: [
     `default_transaction_isolation = 'serializable'`,
     `synchronous_commit = off`,

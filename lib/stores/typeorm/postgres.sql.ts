@@ -73,7 +73,7 @@ claimed AS (
     expires_at = CASE WHEN $7 THEN NULL ELSE ${fromNow('$5 + $6')} END,
     retention_ms = EXCLUDED.retention_ms,
     keep_abandoned = EXCLUDED.keep_abandoned,
-    status = NULL, headers = NULL, body = NULL, not_kept = NULL
+    ${ANSWER.map((name) => `${name} = NULL`).join(', ')}
   WHERE ${verdict('EXCLUDED.claimed_at')} IS NULL
   RETURNING r.record_id, r.attempt, r.fencing_token, r.prior, ${DURABLE} AS durable
 )
@@ -104,7 +104,7 @@ WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
       'complete',
       `UPDATE ${table} AS r SET
   state = 'completed', completed_at = clock_timestamp(), expires_at = ${fromNow('$3')}, retention_ms = $3::bigint, prior = NULL,
-  status = $4::smallint, headers = $5::text, body = $6::bytea, not_kept = $7::text
+  ${ANSWER_FROM_4}
 WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
     ),
 
@@ -177,7 +177,7 @@ WHERE r.record_key = $1::bytea AND NOT ${isOver('r', 'moment.now')}`,
   state = $2::text, claim_token = NULL, given_back_token = NULL, prior = NULL,
   completed_at = CASE WHEN $2 = 'completed' THEN clock_timestamp() END,
   expires_at = ${fromNow('$3')}, retention_ms = $3::bigint,
-  status = $4::smallint, headers = $5::text, body = $6::bytea, not_kept = $7::text
+  ${ANSWER_FROM_4}
 WHERE r.record_key = $1::bytea AND NOT ${isOver('r', 'clock_timestamp()')}
   AND (r.state = 'abandoned' OR (r.state = 'in_progress' AND r.lease_until <= clock_timestamp()))
 RETURNING ${DURABLE} AS durable`,
@@ -213,6 +213,12 @@ SELECT count(*) AS removed FROM gone`,
     ),
   };
 }
+
+const ANSWER = ['status', 'headers', 'body', 'not_kept', 'stream_end', 'stream_items'];
+
+/** The values of `answerValues`, from the fourth on. */
+const ANSWER_FROM_4 = `status = $4::smallint, headers = $5::text, body = $6::bytea, not_kept = $7::text,
+  stream_end = $8::text, stream_items = $9::integer`;
 
 /** `$1` and `$2` are record key and claim token, as in every write under a claim. */
 const HELD = `r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' AND r.lease_until > clock_timestamp()`;
@@ -279,7 +285,7 @@ function millis(interval: string): string {
 
 const VIEW_NAMES = [
   ...['operation', 'fingerprint', 'state', 'created_ms', 'claimed_ms', 'lease_ms', 'completed_ms', 'expires_ms'],
-  ...['status', 'headers', 'not_kept', 'body_hex'],
+  ...['status', 'headers', 'not_kept', 'stream_end', 'stream_items', 'body_hex'],
 ];
 
 /** Times as milliseconds and bytes as hex, so that neither DateStyle, bytea_output nor a type parser of the application matters. */
@@ -289,7 +295,7 @@ function viewColumns(now: string, withBody: string): string {
   CASE WHEN state = 'in_progress' AND lease_until <= ${now} THEN 'abandoned' ELSE state END AS state,
   ${instant('created_at')} AS created_ms, ${instant('claimed_at')} AS claimed_ms, ${instant('lease_until')} AS lease_ms,
   ${instant('completed_at')} AS completed_ms, ${instant('expires_at')} AS expires_ms,
-  status, headers, not_kept, CASE WHEN ${withBody} THEN encode(body, 'hex') END AS body_hex`;
+  status, headers, not_kept, stream_end, stream_items, CASE WHEN ${withBody} THEN encode(body, 'hex') END AS body_hex`;
 }
 
 function repeatable(what: string, text: string): Statement {

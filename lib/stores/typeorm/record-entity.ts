@@ -31,6 +31,8 @@ export const recordColumns = {
   headers: { name: 'headers', type: 'text', nullable: true },
   body: { name: 'body', type: 'bytea', nullable: true },
   notKept: { name: 'not_kept', type: 'text', nullable: true },
+  streamEnd: { name: 'stream_end', type: 'text', nullable: true },
+  streamItems: { name: 'stream_items', type: 'integer', nullable: true },
 } as const satisfies Record<string, ColumnOptions & { name: string }>;
 
 /**
@@ -72,6 +74,9 @@ export class IdempotencyRecordEntity {
   @Column(recordColumns.body) body: Buffer | null;
   /** Why there is no body to replay. */
   @Column(recordColumns.notKept) notKept: string | null;
+  /** Of a streamed answer, whose items lie elsewhere: how it ended. */
+  @Column(recordColumns.streamEnd) streamEnd: string | null;
+  @Column(recordColumns.streamItems) streamItems: number | null;
 
   static readonly [RECORD_ENTITY] = true;
 }

@@ -7,6 +7,7 @@ import type {
   RecordedHeader,
   RecordState,
   RecordView,
+  StreamedAnswer,
 } from '../../core/record.js';
 import type { ClaimRequest, ClaimResult } from '../../core/store.js';
 
@@ -20,13 +21,19 @@ export function recordKeyBytes(recordKey: string): Buffer {
   return isHash ? bytes : createHash('sha256').update(recordKey).digest();
 }
 
-/** The answer's columns, in the order in which the statements take them: status, headers, body, not_kept. */
+/**
+ * The answer's columns, in the order in which the statements take them: status, headers, body,
+ * not_kept, stream_end, stream_items.
+ */
 export function answerValues(answer: RecordedAnswer | undefined): readonly unknown[] {
-  if (!answer) return [null, null, null, null];
-  if (!answer.kept) return [answer.status, null, null, answer.reason];
-  // Headers as JSON text rather than jsonb, which refuses \u0000 and lone surrogates.
+  if (!answer) return [null, null, null, null, null, null];
+  const { kept, status } = answer;
+  if (kept === false) return [status, null, null, answer.reason, null, null];
+  // As JSON text rather than jsonb, which refuses \u0000 and lone surrogates.
+  const headers = JSON.stringify(answer.headers);
+  if (kept === 'stream') return [status, headers, null, null, answer.end, answer.items];
   const { buffer, byteOffset, byteLength } = answer.body;
-  return [answer.status, JSON.stringify(answer.headers), Buffer.from(buffer, byteOffset, byteLength), null];
+  return [status, headers, Buffer.from(buffer, byteOffset, byteLength), null, null, null];
 }
 
 export function claimResult(request: ClaimRequest, row: Row): ClaimResult {
@@ -83,6 +90,10 @@ function answerOf(row: Row): RecordedAnswer {
   const status = row['status'] == null ? null : number(row, 'status');
   if (row['not_kept']) return { kept: false, status, reason: row['not_kept'] as AnswerNotKept['reason'] };
   const headers = JSON.parse(text(row, 'headers')) as RecordedHeader[];
+  if (row['stream_end']) {
+    const end = row['stream_end'] as StreamedAnswer['end'];
+    return { kept: 'stream', status: number(row, 'status'), headers, end, items: number(row, 'stream_items') };
+  }
   const { buffer, byteOffset, byteLength } = Buffer.from(text(row, 'body_hex'), 'hex');
   return { kept: true, status, headers, body: new Uint8Array(buffer, byteOffset, byteLength) };
 }

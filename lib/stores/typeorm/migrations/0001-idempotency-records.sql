@@ -25,6 +25,8 @@ CREATE TABLE "idempotency_records" (
   "headers" text,
   "body" bytea,
   "not_kept" text,
+  "stream_end" text,
+  "stream_items" integer,
   CONSTRAINT "PK_cbec2fb34d760b568501976fd2b" PRIMARY KEY ("record_key")
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 
