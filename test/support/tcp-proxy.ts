@@ -81,8 +81,8 @@ class Link {
   }
 
   cut(): void {
-    this.client.resetAndDestroy();
-    this.target.resetAndDestroy();
+    reset(this.client);
+    reset(this.target);
   }
 
   private join(from: Socket, to: Socket, cutInstead: () => boolean): void {
@@ -124,6 +124,15 @@ class Link {
     this.faults.repliesToDrop--;
     return true;
   }
+}
+
+/**
+ * Node loses a socket that is reset in the moment of its goodbye (between `end` and `finish`): libuv
+ * refuses, the handle is never closed, and the process spins for ever where it should exit.
+ */
+function reset(socket: Socket): void {
+  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 async function listen(server: Server, port: number): Promise<number> {
