@@ -1,8 +1,9 @@
 import type { Claim } from './record.js';
-import type { IdempotencyStore } from './store.js';
-import { IdempotencyClaimLostError } from './errors.js';
+import type { IdempotencyStore, RenewResult } from './store.js';
+import { IdempotencyCancelledError, IdempotencyClaimLostError } from './errors.js';
 import { monotonicNow } from './clock.js';
 import { downstreamKeyOf, type IdempotencyRunContext } from './context.js';
+import { Steps } from './steps.js';
 
 /** A lease is renewed three times over: two renewals may fail before it ends. */
 const RENEWALS_PER_LEASE = 3;
@@ -18,6 +19,8 @@ export interface ActiveRunOptions {
   readonly operation: string;
   readonly leaseMs: number;
   readonly maxDurationMs: number;
+  /** Largest result of a step, in bytes. */
+  readonly maxRecordBytes: number;
 }
 
 /**
@@ -42,6 +45,7 @@ export class ActiveRun {
     claimSentAt: number,
   ) {
     this.leaseEndsAt = claimSentAt + options.leaseMs;
+    const steps = new Steps(this, store.steps, options.maxRecordBytes);
     this.context = {
       key: options.key,
       operation: options.operation,
@@ -49,8 +53,24 @@ export class ActiveRun {
       fencingToken: claim.fencingToken,
       signal: this.abort.signal,
       downstreamKey: (name) => downstreamKeyOf(claim.recordId, name),
+      step: (name, fn) => steps.step(name, fn),
     };
     this.schedule();
+  }
+
+  get leaseMs(): number {
+    return this.options.leaseMs;
+  }
+
+  /** A write under the claim has renewed it: the timer need not for a while. */
+  leaseRenewed(sentAt: number, result: Exclude<RenewResult, 'lost'>): void {
+    this.leaseEndsAt = Math.max(this.leaseEndsAt, sentAt + this.options.leaseMs);
+    if (result === 'cancel_requested') this.cancel(new IdempotencyCancelledError());
+  }
+
+  /** @throws the signal's reason where the claim is lost or the run is cancelled */
+  assertLive(): void {
+    if (this.abort.signal.aborted) throw this.abort.signal.reason as Error;
   }
 
   /** Milliseconds since the claim was won. */
@@ -74,7 +94,8 @@ export class ActiveRun {
     clearTimeout(this.timer);
   }
 
-  private lose(why: string): void {
+  /** Tells the handler that its claim is over. */
+  lose(why: string): void {
     this.end();
     this.leaseEndsAt = Math.min(this.leaseEndsAt, monotonicNow());
     this.cancel(new IdempotencyClaimLostError(`The claim of this run was lost: ${why}`));
@@ -97,13 +118,15 @@ export class ActiveRun {
       );
     }
     let failed = false;
-    if (mayRenew) {
+    // What renews by itself (a stream's appends, a step's result) has left nothing to do.
+    const due = this.leaseEndsAt - monotonicNow() < this.options.leaseMs * (1 - 0.5 / RENEWALS_PER_LEASE);
+    if (mayRenew && due) {
       const sentAt = monotonicNow();
       try {
         const result = await this.store.renew(this.claim, this.options.leaseMs);
         if (this.ended) return;
         if (result === 'lost') return this.lose('another attempt has taken over, or its lease had ended.');
-        this.leaseEndsAt = sentAt + this.options.leaseMs;
+        this.leaseRenewed(sentAt, result);
       } catch {
         // The store did not answer. The lease goes on for what is left of it; the next tick tries again.
         failed = true;

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { hashParts } from './hash.js';
+import type { StepContext } from './steps.js';
 
 /** What a handler knows of the run that it is in. */
 export interface IdempotencyRunContext {
@@ -18,6 +19,16 @@ export interface IdempotencyRunContext {
    * operation, another one for each `name` and each record. At most 48 characters, `[A-Za-z0-9_-]`.
    */
   downstreamKey(name: string): string;
+  /**
+   * A checkpoint: runs `fn` once, records what it gives (as JSON), and gives that back without running
+   * it when the operation runs again under this key, after a crash with `afterCrash: 'rerun'` or
+   * after a release. A step that throws is not recorded. Steps may nest and run in parallel; each
+   * has a name of its own within the step around it.
+   *
+   * @throws IdempotencyStepError for a name that was used before, or a result that cannot be recorded
+   * @throws IdempotencyClaimLostError where the claim is over; the result is not recorded then
+   */
+  step<T>(name: string, fn: (step: StepContext) => T | Promise<T>): Promise<T>;
 }
 
 export function downstreamKeyOf(recordId: string, name: string): string {

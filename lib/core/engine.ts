@@ -1,16 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import { ActiveRun } from './active-run.js';
 import { monotonicNow } from './clock.js';
-import { IdempotencyKeyReusedError, IdempotencyOutcomeUnknownError, IdempotencyStoreError } from './errors.js';
+import { IdempotencyCursorInvalidError, IdempotencyStoreError } from './errors.js';
+import type { StreamHead, StreamRef } from './event-log.js';
 import { inProgressError, UsualDurations } from './in-progress.js';
 import { waitForRunning } from './join.js';
 import type { RunPolicy } from './policy.js';
 import type { RecordedAnswer, RecordView } from './record.js';
 import { recordKeyOf, type RecordName } from './record-key.js';
 import { recover } from './recover.js';
+import { findOrUnavailable, outcomeUnknownError, reusedError, streamGoneError } from './refusals.js';
 import { ReplayCache, type ReplayCacheLimits } from './replay-cache.js';
 import { settleRun, undoClaim, type RunOutcome } from './settle.js';
 import type { ClaimRequest, ClaimResult, IdempotencyStore } from './store.js';
+import { streamToken, type StreamCursor } from './streams/cursor.js';
+import { followStream, type StreamPart } from './streams/follower.js';
+import type { LiveFeed } from './streams/live-feed.js';
+import { StreamRecorder, type RecorderEvents, type StreamLimits } from './streams/recorder.js';
 
 /** One idempotent operation, ready to be claimed. */
 export interface IdempotentCall extends RecordName {
@@ -18,10 +24,16 @@ export interface IdempotentCall extends RecordName {
   readonly policy: RunPolicy;
   /** Aborted when the caller has left: a waiting duplicate then stops waiting. */
   readonly callerLeft?: AbortSignal;
+  /** Whether the caller can be answered by a stream. */
+  readonly canFollow?: boolean;
 }
 
-/** `ran`: the operation ran here and its outcome is recorded or released. `replay`: it had completed before. */
+/**
+ * `ran`: the operation ran here and its outcome is recorded or released. `replay`: it had completed
+ * before. `follow`: its answer is a stream, which `Engine.follow` reads.
+ */
 export type Execution<T> =
+  | { readonly kind: 'follow'; readonly stream: StreamRef }
   | { readonly kind: 'ran'; readonly outcome: RunOutcome<T> }
   | { readonly kind: 'replay'; readonly answer: RecordedAnswer };
 
@@ -38,6 +50,8 @@ export class Engine {
   private readonly replays: ReplayCache;
   private readonly durations = new UsualDurations();
   private readonly running = new Set<Promise<unknown>>();
+  private readonly runs = new Set<ActiveRun>();
+  private readonly feeds = new Map<string, LiveFeed>();
 
   constructor(
     private readonly store: IdempotencyStore,
@@ -84,6 +98,11 @@ export class Engine {
     }
   }
 
+  /** Tells the runs that are left to stop; what they stream is marked interrupted at once. */
+  interrupt(reason: Error): void {
+    for (const run of this.runs) run.cancel(reason);
+  }
+
   /** How many operations run in this process. */
   get runningCount(): number {
     return this.running.size;
@@ -123,30 +142,78 @@ export class Engine {
     run: RunFunction<T>,
   ): Promise<Execution<T>> {
     switch (result.kind) {
-      case 'completed':
-        return { kind: 'replay', answer: result.record.answer };
+      case 'completed': {
+        const { record } = result;
+        if (record.answer.kept === 'stream' && call.canFollow) return { kind: 'follow', stream: streamOf(record) };
+        return { kind: 'replay', answer: record.answer };
+      }
       case 'reused':
         throw reusedError();
       case 'abandoned':
+        // What was streamed before the producer died is given once more, and then the reason.
+        if (result.record.stream && call.canFollow) return { kind: 'follow', stream: streamOf(result.record) };
         throw outcomeUnknownError();
       case 'in_progress': {
+        const follows = (running: { readonly stream?: StreamRef }): boolean =>
+          running.stream !== undefined && call.canFollow === true && call.policy.followStreams;
+        if (follows(result)) return { kind: 'follow', stream: result.stream! };
         if (call.policy.inFlight === 'reject') throw inProgressError(result, this.durations.of(call.operation));
-        const settled = await waitForRunning({
+        const { result: settled, askedAt } = await waitForRunning({
           store: this.store,
           recordKey: request.recordKey,
           timeoutMs: call.policy.joinTimeoutMs,
           callerLeft: call.callerLeft,
+          enough: follows,
           ask: () => this.askAgain(request),
         });
-        if (settled.result.kind === 'claimed') {
-          return this.track(this.runClaimed(call, settled.result, settled.askedAt, run));
+        if (settled.kind === 'claimed') return this.track(this.runClaimed(call, settled, askedAt, run));
+        if (settled.kind === 'in_progress' && !follows(settled)) {
+          throw inProgressError(settled, this.durations.of(call.operation));
         }
-        if (settled.result.kind === 'in_progress') {
-          throw inProgressError(settled.result, this.durations.of(call.operation));
-        }
-        return this.answerOther(call, request, settled.result, run);
+        return this.answerOther(call, request, settled, run);
       }
     }
+  }
+
+  /**
+   * The stream of a caller that has seen a part of it. It runs nothing: where there is no record, the
+   * caller is told so instead of being given another stream.
+   * @throws IdempotencyError
+   */
+  async resume(call: IdempotentCall, cursor: StreamCursor): Promise<{ stream: StreamRef; after: number }> {
+    const record = await findOrUnavailable(this.store, recordKeyOf(call));
+    if (!record || record.state === 'released') throw streamGoneError();
+    if (record.fingerprint !== call.fingerprint) throw reusedError();
+    const stream = streamOf(record);
+    const isStream = record.stream !== undefined || record.answer?.kept === 'stream';
+    if (!isStream || streamToken(record.recordId) !== cursor.token || record.attempt !== cursor.attempt) {
+      throw new IdempotencyCursorInvalidError('Last-Event-ID names another stream than that of this request.', {
+        param: 'Last-Event-ID',
+      });
+    }
+    return { stream, after: cursor.seq };
+  }
+
+  /** Reads a stream from an item on; fed from memory where its producer is in this process. */
+  follow(
+    stream: StreamRef,
+    after: number,
+    left: AbortSignal,
+    feed: LiveFeed | undefined = this.feeds.get(feedKey(stream)),
+  ): AsyncGenerator<StreamPart, void, void> {
+    return followStream({ store: this.store, stream, after, feed, left });
+  }
+
+  /** Whether the store can keep streams. */
+  get keepsStreams(): boolean {
+    return this.store.events !== undefined;
+  }
+
+  /** Begins to record what the run streams. */
+  recordStream(active: ActiveRun, head: StreamHead, limits: StreamLimits, on: RecorderEvents): StreamRecorder {
+    const recorder = new StreamRecorder(this.store.events!, active, head, limits, on);
+    this.feeds.set(feedKey(recorder.feed.stream), recorder.feed);
+    return recorder;
   }
 
   /** A waiter's next look: another waiter of this process may already have fetched the answer. */
@@ -163,13 +230,14 @@ export class Engine {
     claimSentAt: number,
     run: RunFunction<T>,
   ): Promise<Execution<T>> {
-    const { leaseMs, maxDurationMs, afterCrash } = call.policy;
+    const { leaseMs, maxDurationMs, maxRecordBytes, afterCrash } = call.policy;
     const active = new ActiveRun(
       claim,
       this.store,
-      { key: call.key, operation: call.operation, leaseMs, maxDurationMs },
+      { key: call.key, operation: call.operation, leaseMs, maxDurationMs, maxRecordBytes },
       claimSentAt,
     );
+    this.runs.add(active);
     try {
       if (claim.tookOver && typeof afterCrash === 'function') {
         const recovered = await recover(this.store, active, afterCrash);
@@ -179,6 +247,8 @@ export class Engine {
       return await this.settle(call, active, outcome);
     } finally {
       active.end();
+      this.runs.delete(active);
+      this.feeds.delete(feedKey(claim));
     }
   }
 
@@ -223,15 +293,8 @@ export class Engine {
   }
 }
 
-function reusedError(): IdempotencyKeyReusedError {
-  return new IdempotencyKeyReusedError(
-    'This idempotency key was used with another request. Use a new key for a new request.',
-  );
+function streamOf({ recordKey, recordId, attempt }: RecordView): StreamRef {
+  return { recordKey, recordId, attempt };
 }
 
-function outcomeUnknownError(cause?: unknown): IdempotencyOutcomeUnknownError {
-  return new IdempotencyOutcomeUnknownError(
-    'An earlier attempt ended without telling its outcome, and the operation must not run twice. Find out what happened before you send it under another key.',
-    { cause },
-  );
-}
+const feedKey = ({ recordId, attempt }: { recordId: string; attempt: number }): string => `${recordId}.${attempt}`;

@@ -6,7 +6,8 @@ export type IdempotencyErrorCode =
   | 'idempotency_in_progress'
   | 'idempotency_outcome_unknown'
   | 'idempotency_response_not_kept'
-  | 'idempotency_store_unavailable';
+  | 'idempotency_store_unavailable'
+  | 'idempotency_cursor_invalid';
 
 /**
  * The base of every error by which the library answers instead of running an operation.
@@ -49,6 +50,12 @@ export class IdempotencyKeyInvalidError extends IdempotencyError {
 export class IdempotencyKeyReusedError extends IdempotencyError {
   readonly code = 'idempotency_key_reused';
   readonly statusCode = 422;
+}
+
+/** `Last-Event-ID` names no place in the stream of this request. The operation did not run. */
+export class IdempotencyCursorInvalidError extends IdempotencyError {
+  readonly code = 'idempotency_cursor_invalid';
+  readonly statusCode = 400;
 }
 
 /** The same request is running at this moment. */
@@ -105,6 +112,25 @@ export class IdempotencyConfigError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'IdempotencyConfigError';
+  }
+}
+
+/** A step of a run that cannot be recorded: its name, or its result. `result` has what the step gave, if it ran. */
+export class IdempotencyStepError extends Error {
+  readonly result: unknown;
+
+  constructor(message: string, options?: ErrorOptions & { result?: unknown }) {
+    super(message, options);
+    this.name = 'IdempotencyStepError';
+    this.result = options?.result;
+  }
+}
+
+/** Somebody has asked for the run to be cancelled (`IdempotencyService.cancel`). Reason of `context.signal`. */
+export class IdempotencyCancelledError extends Error {
+  constructor() {
+    super('The run was cancelled.');
+    this.name = 'IdempotencyCancelledError';
   }
 }
 

@@ -1,3 +1,4 @@
+import { Bell } from './bell.js';
 import { monotonicNow } from './clock.js';
 import type { ClaimResult, IdempotencyStore } from './store.js';
 
@@ -10,6 +11,8 @@ export interface Waiting {
   readonly recordKey: string;
   readonly timeoutMs: number;
   readonly callerLeft: AbortSignal | undefined;
+  /** Whether a running claim need not be waited for any longer: its stream can be followed. */
+  readonly enough?: (running: Extract<ClaimResult, { kind: 'in_progress' }>) => boolean;
   /** Asks for the claim again. */
   readonly ask: () => Promise<ClaimResult>;
 }
@@ -33,7 +36,8 @@ export async function waitForRunning(waiting: Waiting): Promise<{ result: ClaimR
       const askedAt = monotonicNow();
       const result = await waiting.ask();
       const restMs = until - monotonicNow();
-      if (result.kind !== 'in_progress' || restMs <= 0 || waiting.callerLeft?.aborted) return { result, askedAt };
+      if (result.kind !== 'in_progress' || waiting.enough?.(result)) return { result, askedAt };
+      if (restMs <= 0 || waiting.callerLeft?.aborted) return { result, askedAt };
       // The lease may end before the next poll; then the record is abandoned and no hint tells.
       await bell.wait(Math.min(poll, restMs, Math.max(1, result.leaseRemainingMs + 1)));
       poll = Math.min(poll * 2, LONGEST_POLL_MS);
@@ -41,30 +45,5 @@ export async function waitForRunning(waiting: Waiting): Promise<{ result: ClaimR
   } finally {
     unsubscribe?.();
     waiting.callerLeft?.removeEventListener('abort', onLeft);
-  }
-}
-
-/** A wait that a ring ends, also one that came before the wait began. */
-class Bell {
-  private rung = false;
-  private wake: (() => void) | undefined;
-
-  ring(): void {
-    this.rung = true;
-    this.wake?.();
-  }
-
-  async wait(ms: number): Promise<void> {
-    if (!this.rung) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, ms);
-        this.wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-    this.wake = undefined;
-    this.rung = false;
   }
 }

@@ -1,5 +1,6 @@
 import type { RecordView } from './record.js';
 import type { IdempotencyRunContext } from './context.js';
+import type { StreamLimits } from './streams/recorder.js';
 
 /**
  * An answer given by hand, for an operation whose run could not tell. A string is sent as text, bytes
@@ -31,7 +32,10 @@ export interface RunPolicy {
   readonly maxDurationMs: number;
   readonly retentionMs: number;
   readonly inFlight: 'reject' | 'join';
+  /** Whether a duplicate follows a running stream; what `inFlight` says of streams. */
+  readonly followStreams: boolean;
   readonly joinTimeoutMs: number;
   readonly afterCrash: 'block' | 'rerun' | RecoverFunction;
   readonly maxRecordBytes: number;
+  readonly stream: StreamLimits;
 }

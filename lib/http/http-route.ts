@@ -7,6 +7,8 @@ import type { RecordWhen } from './record-when.js';
 export interface HttpRoute {
   /** The wrapped method that Nest calls; undefined where somebody has wrapped it once more, and any may be it. */
   readonly handler: unknown;
+  /** Whether the handler answers with server-sent events (`@Sse()`). */
+  readonly isSse: boolean;
   readonly header: string;
   readonly required: boolean;
   /** Where the key comes from; a sent key wins over the fingerprint. */

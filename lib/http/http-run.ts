@@ -3,13 +3,25 @@ import type { Subscriber, Subscription } from 'rxjs';
 import type { ActiveRun } from '../core/active-run.js';
 import { notKept } from '../core/answer.js';
 import { withScope, type RunScope } from '../core/context.js';
-import { verdictOf } from '../core/errors.js';
-import type { RecordedAnswer } from '../core/record.js';
+import { IdempotencyClaimLostError, verdictOf } from '../core/errors.js';
+import type { StreamEnd } from '../core/event-log.js';
+import type { RecordedAnswer, RecordedHeader } from '../core/record.js';
 import type { RunOutcome } from '../core/settle.js';
 import type { HttpRoute } from './http-route.js';
+import type { Engine } from '../core/engine.js';
+import type { OutgoingHttpHeaders } from 'node:http';
+import { eventsOf } from './async-events.js';
 import { keptHeaders } from './kept-headers.js';
 import { recordBelow500 } from './record-when.js';
-import type { HeldResponse, ResponseWire } from './response-wire.js';
+import type { HeldResponse, ResponseWire, StreamSink, WireHolder } from './response-wire.js';
+import { StreamedAnswer, type StreamOutcome } from './streamed-answer.js';
+
+/** An answer that goes out instead of what the application wrote. */
+interface Substitute {
+  readonly status: number;
+  readonly headers: readonly RecordedHeader[];
+  readonly body: Buffer;
+}
 
 /** The reason of `context.signal` where the route says `onDisconnect: 'cancel'` and the client has left. */
 export class ClientLeftError extends Error {
@@ -24,7 +36,7 @@ export class ClientLeftError extends Error {
  * is known. The outcome is what went over the wire, with two questions asked of the pipeline: did
  * the handler begin, and has it ended?
  */
-export class HttpRun {
+export class HttpRun implements WireHolder {
   private active: ActiveRun | undefined;
   private began = false;
   private handlerRuns = false;
@@ -35,6 +47,9 @@ export class HttpRun {
   private outerLeft = false;
   private inner: Subscription | undefined;
   private answeredEarly = false;
+  private streamed: StreamedAnswer | undefined;
+  private substitute: Substitute | undefined;
+  private engine: Engine | undefined;
   private tell: ((outcome: RunOutcome<void>) => void) | undefined;
 
   constructor(
@@ -43,7 +58,8 @@ export class HttpRun {
   ) {}
 
   /** Holds the response; resolves once it is known what came of the run. */
-  begin(active: ActiveRun, outer: Subscriber<unknown>, launch: () => void): Promise<RunOutcome<void>> {
+  begin(engine: Engine, active: ActiveRun, outer: Subscriber<unknown>, launch: () => void): Promise<RunOutcome<void>> {
+    this.engine = engine;
     this.active = active;
     if (outer.closed) {
       // Somebody outside has answered while the claim was made (`timeout()`): the handler need not start.
@@ -52,14 +68,22 @@ export class HttpRun {
     }
     return new Promise<RunOutcome<void>>((resolve) => {
       this.tell = resolve;
-      this.wire.hold(
-        this.route.policy.maxRecordBytes,
-        (held) => this.responseEnded(held),
-        () => this.clientLeft(),
-      );
+      this.hold();
+      active.context.signal.addEventListener('abort', () => this.cancelledUnseen(active.context.signal.reason), {
+        once: true,
+      });
       launch();
     });
   }
+
+  /** An event stream's head is sent on the next turn of the event loop: it has to be held before the claim is even asked for. */
+  hold(): void {
+    if (this.isHolding) return;
+    this.isHolding = true;
+    this.wire.hold(this.route.policy.maxRecordBytes, this);
+  }
+
+  private isHolding = false;
 
   /** Whether this run has a claim. */
   get isClaimed(): boolean {
@@ -75,7 +99,8 @@ export class HttpRun {
   subscribe(next: CallHandler, scope: RunScope, outer: Subscriber<unknown>): void {
     outer.add(() => this.outerUnsubscribed());
     withScope(scope, () => {
-      this.inner = next.handle().subscribe({
+      const source = this.route.isSse ? eventsOf(next.handle()) : next.handle();
+      this.inner = source.subscribe({
         next: (value: unknown) => {
           this.emitted += 1;
           if (!this.outerLeft) outer.next(value);
@@ -138,11 +163,36 @@ export class HttpRun {
     this.outerLeft = true;
   }
 
-  private clientLeft(): void {
+  // --- what the wire tells --------------------------------------------------------------------
+
+  left(): void {
+    this.streamed?.clientLeft();
     if (this.route.onDisconnect === 'cancel') this.active?.cancel(new ClientLeftError());
   }
 
-  private responseEnded(held: HeldResponse): void {
+  failed(error: Error | undefined): void {
+    if (this.streamed) return this.streamed.fail();
+    this.handlerError ??= error;
+    this.tell?.(this.verdict(500, () => notKept('not_serialisable', null)));
+  }
+
+  streams(head: { readonly status: number; readonly headers: OutgoingHttpHeaders }): StreamSink | undefined {
+    const { active, engine } = this;
+    if (!active || !engine?.keepsStreams || head.status >= 400 || this.innerFailed) return undefined;
+    this.streamed = new StreamedAnswer({
+      engine,
+      active,
+      wire: this.wire,
+      limits: this.route.policy.stream,
+      head,
+      sourceFailed: () => this.innerFailed,
+      done: (outcome) => this.streamDone(outcome, head),
+    });
+    if (this.wire.isClientGone) this.streamed.clientLeft();
+    return this.streamed;
+  }
+
+  ended(held: HeldResponse): void {
     const pipelineGaveUp = this.outerLeft || this.innerFailed;
     if (pipelineGaveUp && (this.handlerRuns || !this.innerEnded)) {
       // Somebody else answered. That answer is not the outcome and goes out at once; the claim is
@@ -151,7 +201,72 @@ export class HttpRun {
       this.wire.letGo();
       return;
     }
-    this.tell?.(this.outcomeOf(held));
+    // Nest says in the stream that its source has failed; before the first event it can be said properly.
+    if (this.route.isSse && this.innerFailed) this.tell?.(this.failedBeforeFirstEvent());
+    else this.tell?.(this.outcomeOf(held));
+  }
+
+  // --- how it ends ----------------------------------------------------------------------------
+
+  /** Sends what the run came to, once that is recorded. */
+  async deliver(): Promise<void> {
+    if (this.answeredEarly) return;
+    if (this.substitute) this.wire.replace(this.substitute.status, this.substitute.headers, this.substitute.body);
+    else if (this.streamed) await this.streamed.close(this.streamEnd ?? 'interrupted');
+    else this.wire.letGo();
+  }
+
+  /** Whether a part of the answer is out already, so that no other can be given. */
+  get isStreaming(): boolean {
+    return this.streamed !== undefined && this.substitute === undefined;
+  }
+
+  /** Ends a stream whose outcome could not be recorded. */
+  interruptStream(): Promise<void> {
+    return this.streamed!.close('interrupted');
+  }
+
+  private streamEnd: StreamEnd | undefined;
+
+  private streamDone(
+    outcome: StreamOutcome,
+    head: { readonly status: number; readonly headers: OutgoingHttpHeaders },
+  ): void {
+    switch (outcome.kind) {
+      case 'recorded':
+        this.streamEnd = outcome.answer.end;
+        if (outcome.answer.end === 'cancelled' || outcome.answer.end === 'truncated') this.inner?.unsubscribe();
+        return this.tell?.({ kind: 'record', answer: outcome.answer });
+      case 'interrupted':
+        this.inner?.unsubscribe();
+        return this.tell?.({ kind: 'unknown', began: true });
+      case 'empty': {
+        if (this.innerFailed) return this.tell?.(this.failedBeforeFirstEvent());
+        const headers = keptHeaders(head.headers);
+        this.substitute = { status: head.status, headers, body: outcome.bytes };
+        return this.tell?.(this.outcomeOf({ status: head.status, headers: head.headers, body: outcome.bytes }));
+      }
+    }
+  }
+
+  /** A source that failed before it streamed anything has an answer of its own, as any handler that throws. */
+  private failedBeforeFirstEvent(): RunOutcome<void> {
+    const status = statusOf(this.handlerError);
+    const { message } = this.handlerError as Partial<Error>;
+    const body = { statusCode: status, message: status < 500 && message ? message : 'Internal server error' };
+    const headers: RecordedHeader[] = [['content-type', 'application/json; charset=utf-8']];
+    const substitute: Substitute = { status, headers, body: Buffer.from(JSON.stringify(body)) };
+    this.substitute = substitute;
+    return this.verdict(status, () => ({ kept: true, ...substitute }));
+  }
+
+  /** A run that is cancelled before it has sent anything ends by itself, if its handler listens; an event source is made to. */
+  private cancelledUnseen(reason: unknown): void {
+    if (this.streamed || !this.route.isSse || reason instanceof IdempotencyClaimLostError) return;
+    this.inner?.unsubscribe();
+    this.innerEnded = true;
+    this.substitute = { status: 409, headers: [], body: Buffer.alloc(0) };
+    this.tell?.({ kind: 'release', began: true });
   }
 
   /** The end of a handler whose client has been answered by something else. */
@@ -201,7 +316,7 @@ function answerOf({ status, headers, body }: HeldResponse): RecordedAnswer {
 }
 
 /** The status that a thrown value stands for, as Nest's own filter reads it. */
-function statusOf(error: unknown): number {
+export function statusOf(error: unknown): number {
   const candidate = error as { getStatus?: () => unknown; statusCode?: unknown };
   const status = typeof candidate.getStatus === 'function' ? candidate.getStatus() : candidate.statusCode;
   return typeof status === 'number' ? status : 500;

@@ -4,15 +4,18 @@ import { Observable, type Subscriber } from 'rxjs';
 import type { ActiveRun } from '../core/active-run.js';
 import type { RunScope } from '../core/context.js';
 import { withScope } from '../core/context.js';
-import type { Engine, Execution } from '../core/engine.js';
+import type { Engine, IdempotentCall } from '../core/engine.js';
+import type { StreamRef } from '../core/event-log.js';
 import { IdempotencyError, IdempotencyOutcomeUnknownError, IdempotencyResponseNotKeptError } from '../core/errors.js';
 import type { RecordedAnswer } from '../core/record.js';
 import { bodyComesLater, readFingerprint, readKey, readScope } from './http-call.js';
 import { HttpExchange } from './http-request.js';
 import type { HttpRoute } from './http-route.js';
-import { HttpRun } from './http-run.js';
+import { HttpRun, statusOf } from './http-run.js';
+import { readCursor, refusalOf } from './last-event-id.js';
 import { IdempotencyHttpException, problemOf } from './problem.js';
 import { ResponseWire } from './response-wire.js';
+import { deliver } from './stream-delivery.js';
 
 /** Methods that are idempotent by definition and change nothing: a key on them is ignored. */
 const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
@@ -27,12 +30,15 @@ export class HttpTransport {
 
   handle(route: HttpRoute, context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const exchange = new HttpExchange(context);
-    if (SAFE_METHODS.has(exchange.method)) return next.handle();
+    if (SAFE_METHODS.has(exchange.method) && !route.isSse) return next.handle();
     // The caller's async context (a transaction, a logger's request id) is that of this call, not of
     // the moment at which somebody subscribes.
     const resource = new AsyncResource('IdempotencyInterceptor');
+    const wire = new ResponseWire(exchange.request, exchange.response);
+    const run = new HttpRun(route, wire);
+    if (route.isSse) run.hold();
     return new Observable<unknown>((outer) => {
-      const request = new HttpRequest(this.engine, this.logger, route, context, exchange, next, outer);
+      const request = new HttpRequest(this.engine, this.logger, route, context, exchange, next, outer, wire, run);
       void resource.runInAsyncScope(() => request.go());
     });
   }
@@ -40,8 +46,6 @@ export class HttpTransport {
 
 /** One request on its way. */
 class HttpRequest {
-  private readonly wire: ResponseWire;
-  private readonly run: HttpRun;
   private handlerCalled = false;
 
   constructor(
@@ -52,15 +56,15 @@ class HttpRequest {
     private readonly exchange: HttpExchange,
     private readonly next: CallHandler,
     private readonly outer: Subscriber<unknown>,
-  ) {
-    this.wire = new ResponseWire(exchange.request, exchange.response);
-    this.run = new HttpRun(route, this.wire);
-  }
+    private readonly wire: ResponseWire,
+    private readonly run: HttpRun,
+  ) {}
 
   async go(): Promise<void> {
     try {
       const key = await readKey(this.route, this.context, this.exchange);
       if (key === undefined && this.route.key !== 'fingerprint') {
+        this.wire.unhold();
         this.next.handle().subscribe(this.outer);
       } else if (bodyComesLater(this.route, this.exchange)) {
         const scope: RunScope = {
@@ -72,8 +76,10 @@ class HttpRequest {
         await this.claimThenSubscribe(key);
       }
     } catch (error) {
-      this.refuse(error);
-      this.outer.error(this.exceptionOf(error));
+      await this.refuse(error);
+      // An event stream's errors are written into the stream, past the filters: there is none any more.
+      if (this.route.isSse) this.outer.complete();
+      else this.outer.error(this.exceptionOf(error));
     }
   }
 
@@ -81,14 +87,14 @@ class HttpRequest {
     const scope: RunScope = {
       aroundHandler: (handler, start) => (this.isOwnStart(handler) ? this.run.callHandler(start) : start()),
     };
-    const execution = await this.execute(key, (active) => {
+    const execution = await this.execute(key, (engine, active) => {
       scope.context = active.context;
-      return this.run.begin(active, this.outer, () => this.run.subscribe(this.next, scope, this.outer));
+      return this.run.begin(engine, active, this.outer, () => this.run.subscribe(this.next, scope, this.outer));
     });
     if (this.run.isClaimed) return; // the pipeline has run, and has ended by itself
     if (execution === 'replayed') {
       // The answer is out. What is left of the pipeline ends as after a handler that returns nothing.
-      this.outer.next(undefined);
+      if (!this.route.isSse) this.outer.next(undefined);
       this.outer.complete();
     }
   }
@@ -96,9 +102,9 @@ class HttpRequest {
   /** The way of an upload: pipes and inner interceptors are done, and the handler waits for the claim. */
   private claimThenStart(key: string | undefined, scope: RunScope, start: () => unknown): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.execute(key, (active) => {
+      this.execute(key, (engine, active) => {
         scope.context = active.context;
-        return this.run.begin(active, this.outer, () => {
+        return this.run.begin(engine, active, this.outer, () => {
           try {
             resolve(withScope(scope, () => this.run.callHandler(start)));
           } catch (error) {
@@ -117,26 +123,59 @@ class HttpRequest {
 
   private async execute(
     sentKey: string | undefined,
-    begin: (active: ActiveRun) => ReturnType<HttpRun['begin']>,
+    begin: (engine: Engine, active: ActiveRun) => ReturnType<HttpRun['begin']>,
   ): Promise<'ran' | 'replayed'> {
     const { route, context, exchange } = this;
     const scope = await readScope(route, context);
     const fingerprint = await readFingerprint(route, context, exchange);
     const engine = await this.engine();
     const callerLeft = route.policy.inFlight === 'join' ? this.signalOfLeaving() : undefined;
-    const execution = await engine.execute<void>(
-      {
-        scope,
-        operation: `${exchange.method} ${exchange.routePattern}`,
-        key: sentKey ?? fingerprint,
-        fingerprint,
-        policy: route.policy,
-        callerLeft,
-      },
-      begin,
-    );
-    this.deliver(execution);
-    return execution.kind === 'replay' ? 'replayed' : 'ran';
+    const call: IdempotentCall = {
+      scope,
+      operation: `${exchange.method} ${exchange.routePattern}`,
+      key: sentKey ?? fingerprint,
+      fingerprint,
+      policy: route.policy,
+      callerLeft,
+      canFollow: engine.keepsStreams,
+    };
+    const cursor = readCursor(exchange.request);
+    if (cursor) {
+      const { stream, after } = await engine.resume(call, cursor);
+      await this.follow(engine, stream, after);
+      return 'replayed';
+    }
+    const execution = await engine.execute<void>(call, (active) => begin(engine, active));
+    switch (execution.kind) {
+      case 'ran':
+        await this.run.deliver();
+        return 'ran';
+      case 'replay':
+        this.replay(execution.answer);
+        return 'replayed';
+      case 'follow':
+        await this.follow(engine, execution.stream, 0);
+        return 'replayed';
+    }
+  }
+
+  /** Sends a stream that another request runs, or has run. */
+  private async follow(engine: Engine, stream: StreamRef, after: number): Promise<void> {
+    const left = this.signalOfLeaving();
+    let refusal: IdempotencyError | undefined;
+    this.exchange.adoptPlatformHeaders();
+    this.exchange.muteViews();
+    this.wire.takeOver();
+    await deliver({
+      wire: this.wire,
+      stream,
+      parts: engine.follow(stream, after, left),
+      first: false,
+      after,
+      refuse: (why) => (refusal = refusalOf(why)),
+    });
+    if (refusal) throw refusal;
+    this.wire.finish();
   }
 
   /** True for the call that Nest makes for this request; another decorated method called on the way is just a method. */
@@ -146,13 +185,8 @@ class HttpRequest {
     return true;
   }
 
-  private deliver(execution: Execution<void>): void {
-    if (this.run.wasAnsweredEarly) return;
-    if (execution.kind === 'replay') this.replay(execution.answer);
-    else this.wire.letGo();
-  }
-
   private replay(answer: RecordedAnswer): void {
+    if (this.run.wasAnsweredEarly) return;
     if (answer.kept !== true) {
       throw new IdempotencyResponseNotKeptError(
         'This request has completed, but its response was not kept. It will not run again.',
@@ -164,10 +198,15 @@ class HttpRequest {
   }
 
   /** Writes the answer of an error of ours. Other errors are left to the application's filters. */
-  private refuse(error: unknown): void {
+  private async refuse(error: unknown): Promise<void> {
     if (this.run.wasAnsweredEarly) return;
+    if (this.run.isStreaming) return this.run.interruptStream();
     const problem = this.problemOf(error);
-    if (!problem) return;
+    if (!problem) {
+      // For a filter to answer: but an event stream has none, so its error is answered here.
+      if (this.route.isSse) this.wire.replace(statusOf(error), [], Buffer.alloc(0));
+      return;
+    }
     this.exchange.adoptPlatformHeaders();
     this.wire.replace(problem.status, problem.headers, Buffer.from(JSON.stringify(problem.body)));
   }

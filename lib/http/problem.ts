@@ -13,6 +13,7 @@ const TITLES: Readonly<Record<IdempotencyErrorCode, string>> = {
   idempotency_outcome_unknown: 'Outcome unknown',
   idempotency_response_not_kept: 'Response not kept',
   idempotency_store_unavailable: 'Idempotency store unavailable',
+  idempotency_cursor_invalid: 'Last-Event-ID invalid',
 };
 
 /** Long enough for a store to come back or fail over, short enough for a client to still care. */

@@ -1,24 +1,19 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { connectionThatStays, type StayingConnection } from './staying-connection.js';
-import { BODY_HEADERS } from './kept-headers.js';
 import type { RecordedHeader } from '../core/record.js';
-
-type Callback = (error?: Error | null) => void;
-type Method = (this: ServerResponse, ...args: unknown[]) => unknown;
-
-/** The methods that are replaced on a response; middleware may have replaced some before. */
-const METHODS = [
-  'writeHead',
-  'write',
-  'end',
-  'flushHeaders',
-  'emit',
-  'setHeader',
-  'appendHeader',
-  'removeHeader',
-] as const;
-type MethodName = (typeof METHODS)[number];
-type Chunk = string | Uint8Array;
+import { BODY_HEADERS } from './kept-headers.js';
+import { readHead, setHeaders, type WrittenHead } from './response-head.js';
+import {
+  METHODS,
+  overrideResponse,
+  WIRE,
+  type AppSide,
+  type Callback,
+  type Chunk,
+  type Method,
+  type MethodName,
+  type WiredResponse,
+} from './response-overrides.js';
+import { connectionThatStays, type StayingConnection } from './staying-connection.js';
 
 /** A response as the application ended it, while it is held back. */
 export interface HeldResponse {
@@ -28,14 +23,37 @@ export interface HeldResponse {
   readonly body: Buffer | undefined;
 }
 
-/**
- * `open`: nothing is held. `holding`: what the application writes is kept here. `passing`: it goes
- * through. `answered`: the answer is out, and what the application still writes is dropped.
- */
-type State = 'open' | 'holding' | 'passing' | 'answered';
+/** Takes the pieces of a response that is written in pieces. */
+export interface StreamSink {
+  /** False: the application should wait for `drain`. */
+  write(bytes: Buffer): boolean;
+  end(): void;
+}
 
-const WIRE = Symbol('idempotency wire');
-type WiredResponse = ServerResponse & { [WIRE]: ResponseWire };
+/** Who holds the response. */
+export interface WireHolder {
+  /** The application has ended its response. */
+  ended(held: HeldResponse): void;
+  /** The application has torn its response down: what it was sending has failed. */
+  failed(error: Error | undefined): void;
+  /** The client has closed the connection. */
+  left(): void;
+  /** The application writes in pieces. Undefined: they are held and put together. */
+  streams(head: { readonly status: number; readonly headers: OutgoingHttpHeaders }): StreamSink | undefined;
+}
+
+/**
+ * `open`: nothing is held. `holding`: what the application writes is kept here. `streaming`: it goes to
+ * the sink, piece by piece. `answered`: the answer is out, and what it still writes is dropped.
+ */
+type State = 'open' | 'holding' | 'streaming' | 'answered';
+
+/**
+ * A body that is complete after this time, and no larger than this, is recorded as one answer (a file
+ * from memory is written in two pieces as well); any other is a stream.
+ */
+const STREAM_AFTER_MS = 10;
+const STREAM_ABOVE_BYTES = 64 * 1024;
 
 /**
  * Sits on the raw response, where every way to answer ends: values, streams, redirects, views,
@@ -44,18 +62,22 @@ type WiredResponse = ServerResponse & { [WIRE]: ResponseWire };
  * While it holds, nothing leaves the process until the record is written, and the application does
  * not see that the client has left: no stream of its own is torn down, no Observable unsubscribed.
  */
-export class ResponseWire {
+export class ResponseWire implements AppSide {
+  ownDestroyed = false;
   private state: State = 'open';
   private chunks: Buffer[] = [];
   private heldBytes = 0;
   private limit = 0;
-  private head: { status: number; reason: string | undefined; headers: OutgoingHttpHeaders } | undefined;
+  private head: WrittenHead | undefined;
   private outgrown = false;
   private appEnded = false;
+  private appFailed = false;
   private endCallbacks: Callback[] = [];
   private clientLeft = false;
-  private onEnd: ((held: HeldResponse) => void) | undefined;
-  private onLeave: (() => void) | undefined;
+  private holder: WireHolder | undefined;
+  private sink: StreamSink | undefined;
+  private streamTimer: NodeJS.Timeout | undefined;
+  private onDrain: (() => void) | undefined;
   private connection: StayingConnection | undefined;
   private readonly original = {} as Record<MethodName, Method>;
 
@@ -64,27 +86,46 @@ export class ResponseWire {
     private readonly response: ServerResponse,
   ) {}
 
-  /** Holds back what the application writes, until `letGo`, `replace` or the body outgrows `limit` bytes. */
-  hold(limit: number, onEnd: (held: HeldResponse) => void, onLeave: () => void): void {
+  /** Holds back what the application writes, until it is let go, replaced, streamed, or outgrows `limit` bytes. */
+  hold(limit: number, holder: WireHolder): void {
     this.install();
     this.state = 'holding';
     this.limit = limit;
-    this.onEnd = onEnd;
-    this.onLeave = onLeave;
+    this.holder = holder;
     this.connection = connectionThatStays(this.request);
-    this.clientLeft = ResponseWire.real(this.response, 'destroyed') === true || this.connection.isGone;
-    if (this.clientLeft) onLeave();
+    this.clientLeft = this.real('destroyed') === true || this.connection.isGone;
+    if (this.clientLeft) holder.left();
   }
+
+  /** Gives the response back to the application, with what it has written so far: nothing is protected here. */
+  unhold(): void {
+    if (this.state !== 'holding') return;
+    this.state = 'open';
+    clearTimeout(this.streamTimer);
+    this.connection?.release();
+    this.sendWrittenHead();
+    for (const chunk of this.chunks) this.call('write', chunk);
+    this.chunks = [];
+    if (this.appEnded) this.call('end', this.takeEndCallback());
+    if (this.clientLeft) process.nextTick(() => this.call('emit', 'close'));
+  }
+
+  get isClientGone(): boolean {
+    return this.clientLeft || this.real('destroyed') === true;
+  }
+
+  // --- the answer -----------------------------------------------------------------------------
 
   /** Lets go what was held. */
   letGo(): void {
     const callback = this.takeEndCallback();
-    if (this.outgrown) {
+    if (this.appFailed) {
+      this.response.socket?.destroy();
+    } else if (this.outgrown) {
       this.call('end', callback);
     } else {
-      const body = Buffer.concat(this.chunks);
-      this.sendHead();
-      if (body.byteLength > 0) this.call('end', body, callback);
+      this.sendWrittenHead();
+      if (this.heldBytes > 0) this.call('end', Buffer.concat(this.chunks), callback);
       else this.call('end', callback);
     }
     this.finish();
@@ -96,11 +137,10 @@ export class ResponseWire {
    */
   replace(status: number, headers: readonly RecordedHeader[], body: Uint8Array): void {
     this.install();
-    if (this.outgrown || ResponseWire.real(this.response, 'headersSent') === true) {
+    if (this.outgrown || this.real('headersSent') === true) {
       this.response.socket?.destroy();
     } else {
-      for (const name of BODY_HEADERS) this.response.removeHeader(name);
-      setHeaders(this.response, headers);
+      this.setOwnHead(headers);
       const hasBody = status !== 204 && status !== 304;
       if (hasBody) this.response.setHeader('content-length', body.byteLength);
       this.call('writeHead', status);
@@ -109,9 +149,57 @@ export class ResponseWire {
     this.finish();
   }
 
-  private finish(): void {
+  /** What the application writes from now on is dropped; the answer is written piece by piece by `beginStream` and so on. */
+  takeOver(): void {
+    this.install();
+    this.state = 'answered';
+  }
+
+  /** Sends the head of a streamed answer: the application's own, or the recorded one. */
+  beginStream(status: number | undefined, headers: readonly RecordedHeader[]): void {
+    if (status === undefined) {
+      setHeaders(this.response, headers);
+      if (this.head) this.sendWrittenHead();
+      else this.call('writeHead', this.response.statusCode);
+      return;
+    }
+    this.setOwnHead(headers);
+    this.call('writeHead', status);
+  }
+
+  /** Sends a piece, and resolves once there is room for the next one or nobody is there to read it. */
+  async sendPiece(bytes: Uint8Array): Promise<void> {
+    if (this.isClientGone || this.call('write', bytes) === true) return;
+    await new Promise<void>((resolve) => (this.onDrain = resolve));
+    this.onDrain = undefined;
+  }
+
+  endStream(): void {
+    this.call('end', this.takeEndCallback());
+  }
+
+  /** Ends the connection without an end of the answer. */
+  cut(): void {
+    this.response.socket?.destroy();
+  }
+
+  /** Lets the application go on writing after its sink asked it to wait. */
+  drain(): void {
+    this.call('emit', 'drain');
+  }
+
+  /** Shows the application that the client has gone, whether it has or not: what it sends is torn down. */
+  tearDown(): void {
+    this.appEnded = true;
+    this.connection?.close();
+    this.call('emit', 'close');
+  }
+
+  /** The end of the wire's work; what the application still writes is dropped. */
+  finish(): void {
     this.state = 'answered';
     this.chunks = [];
+    clearTimeout(this.streamTimer);
     this.connection?.release();
     // The client left while the response was held; now whoever waits for it may know.
     if (this.clientLeft) process.nextTick(() => this.call('emit', 'close'));
@@ -120,33 +208,18 @@ export class ResponseWire {
   // --- what the application calls -------------------------------------------------------------
 
   writeHead(args: readonly unknown[]): void {
-    if (this.state === 'passing' || this.state === 'open') {
-      this.call('writeHead', ...args);
-      return;
-    }
-    if (this.state === 'answered' || this.head) return;
-    const [status, second, third] = args;
-    const reason = typeof second === 'string' ? second : undefined;
-    const named = (reason === undefined ? (second ?? third) : third) as
-      OutgoingHttpHeaders | readonly unknown[] | undefined;
-    this.head = { status: Number(status), reason, headers: headersOf(named) };
+    if (this.state === 'open') this.call('writeHead', ...args);
+    else if (this.state === 'holding') this.head ??= readHead(args);
   }
 
   flushHeaders(): void {
-    if (this.state === 'passing' || this.state === 'open') this.call('flushHeaders');
+    if (this.state === 'open') this.call('flushHeaders');
   }
 
   write(chunk: Chunk, encoding: BufferEncoding | undefined, callback: Callback | undefined): boolean {
-    if (this.state === 'passing' || this.state === 'open') {
-      return this.call('write', chunk, encoding, callback) as boolean;
-    }
-    if (this.state === 'holding' && !this.appEnded) {
-      const more = this.keep(chunk, encoding);
-      if (callback) process.nextTick(callback);
-      return more;
-    }
+    if (this.state === 'open') return this.call('write', chunk, encoding, callback) as boolean;
     if (callback) process.nextTick(callback);
-    return true;
+    return this.appEnded || this.state === 'answered' || this.take(chunk, encoding);
   }
 
   end(chunk: Chunk | undefined, encoding: BufferEncoding | undefined, callback: Callback | undefined): void {
@@ -154,74 +227,117 @@ export class ResponseWire {
       this.call('end', chunk, encoding, callback);
       return;
     }
-    if (this.appEnded) {
-      if (callback) process.nextTick(callback);
-      return;
-    }
-    this.appEnded = true;
-    if (this.state === 'answered') {
+    if (this.appEnded || this.state === 'answered') {
+      this.appEnded = true;
       if (callback) process.nextTick(callback);
       return;
     }
     if (callback) this.endCallbacks.push(callback);
-    if (chunk !== undefined && chunk !== null) this.keep(chunk, encoding);
-    this.onEnd?.({
-      status: this.head?.status ?? this.response.statusCode,
-      headers: { ...this.response.getHeaders(), ...this.head?.headers },
-      body: this.outgrown ? undefined : Buffer.concat(this.chunks),
-    });
+    if (chunk !== undefined && chunk !== null) this.take(chunk, encoding, true);
+    this.appEnded = true;
+    clearTimeout(this.streamTimer);
+    if (this.sink) this.sink.end();
+    else this.holder?.ended({ ...this.currentHead(), body: this.outgrown ? undefined : Buffer.concat(this.chunks) });
   }
 
-  /** True where the event may go on to its listeners. */
+  destroy(error: Error | undefined): void {
+    if (this.state === 'open') {
+      this.call('destroy', error);
+    } else if (this.state !== 'answered' && !this.appEnded) {
+      this.appEnded = this.appFailed = true;
+      clearTimeout(this.streamTimer);
+      this.holder?.failed(error);
+    }
+  }
+
   lets(event: string | symbol): boolean {
-    if (event !== 'close' || this.state === 'open' || this.state === 'answered') return true;
+    if (event === 'drain' && this.onDrain) {
+      this.onDrain();
+      return false;
+    }
+    if (event !== 'close') return true;
+    this.onDrain?.();
+    if (this.state === 'open' || this.state === 'answered') return true;
     this.clientLeft = true;
     // A source that was paused for the client's sake has nobody to wait for any more.
     if (this.outgrown) process.nextTick(() => this.call('emit', 'drain'));
-    this.onLeave?.();
+    this.holder?.left();
     return false;
   }
 
-  /** What the application sees of the response's state. */
   seen(property: 'headersSent' | 'writableEnded' | 'destroyed' | 'closed'): unknown {
-    if (this.state === 'open') return ResponseWire.real(this.response, property);
+    if (this.state === 'open') return this.real(property);
     if (property === 'destroyed' || property === 'closed') {
-      return this.state === 'answered' ? ResponseWire.real(this.response, property) : false;
+      return this.state === 'answered' ? this.real(property) : this.appFailed;
     }
     if (property === 'writableEnded') return this.appEnded;
-    return (
-      this.appEnded || this.outgrown || (this.state === 'holding' && (this.head !== undefined || this.heldBytes > 0))
-    );
+    return this.appEnded || this.outgrown || this.state === 'streaming' || this.hasHeldSomething;
   }
 
-  /** Whether headers may still be set: after the answer is out, they have nowhere to go. */
   get takesHeaders(): boolean {
-    return this.state !== 'answered';
+    return this.state !== 'answered' || this.real('headersSent') !== true;
+  }
+
+  call(name: MethodName, ...args: unknown[]): unknown {
+    return this.original[name].apply(this.response, args);
   }
 
   // --------------------------------------------------------------------------------------------
 
-  private keep(chunk: Chunk, encoding: BufferEncoding | undefined): boolean {
+  private get hasHeldSomething(): boolean {
+    return this.state === 'holding' && (this.head !== undefined || this.heldBytes > 0);
+  }
+
+  private currentHead(): { status: number; headers: OutgoingHttpHeaders } {
+    return {
+      status: this.head?.status ?? this.response.statusCode,
+      headers: { ...this.response.getHeaders(), ...this.head?.headers },
+    };
+  }
+
+  private take(chunk: Chunk, encoding: BufferEncoding | undefined, isLast = false): boolean {
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk);
+    if (this.sink) return this.sink.write(bytes);
     if (this.outgrown) return this.clientLeft || (this.call('write', bytes) as boolean);
     this.chunks.push(bytes);
     this.heldBytes += bytes.byteLength;
+    if (!isLast && this.becomesStream()) return this.startSink();
     if (this.heldBytes <= this.limit) return true;
     // Too large to keep: what is held goes out, the rest follows as it comes, and only the end waits
     // for the record. Memory stays bounded whatever the size.
     this.outgrown = true;
-    this.sendHead();
+    this.sendWrittenHead();
     const held = Buffer.concat(this.chunks);
     this.chunks = [];
     return this.clientLeft || (this.call('write', held) as boolean);
   }
 
-  /** Calls a method as it was before this wire took its place. */
-  call(name: MethodName, ...args: unknown[]): unknown {
-    return this.original[name].apply(this.response, args);
+  private becomesStream(): boolean {
+    const type = String(this.currentHead().headers['content-type'] ?? '');
+    if (type.startsWith('text/event-stream') || this.heldBytes > STREAM_ABOVE_BYTES) return true;
+    this.streamTimer ??= setTimeout(() => this.startSink(), STREAM_AFTER_MS);
+    return false;
   }
 
-  private sendHead(): void {
+  private startSink(): boolean {
+    clearTimeout(this.streamTimer);
+    if (this.sink || this.outgrown || this.state !== 'holding') return true;
+    this.sink = this.holder?.streams(this.currentHead());
+    if (!this.sink) return true;
+    this.state = 'streaming';
+    const held = this.chunks;
+    this.chunks = [];
+    let room = true;
+    for (const chunk of held) room = this.sink.write(chunk);
+    return room;
+  }
+
+  private setOwnHead(headers: readonly RecordedHeader[]): void {
+    for (const name of BODY_HEADERS) this.response.removeHeader(name);
+    setHeaders(this.response, headers);
+  }
+
+  private sendWrittenHead(): void {
     if (!this.head) return;
     const { status, reason, headers } = this.head;
     if (reason === undefined) this.call('writeHead', status, headers);
@@ -236,127 +352,13 @@ export class ResponseWire {
 
   private install(): void {
     if ((this.response as Partial<WiredResponse>)[WIRE]) return;
-    const { response } = this;
-    for (const name of METHODS) this.original[name] = response[name] as Method;
-    (response as WiredResponse)[WIRE] = this;
-    this.ownDestroyed = response.destroyed;
-    Object.defineProperties(response, OVERRIDES);
+    for (const name of METHODS) this.original[name] = this.response[name] as Method;
+    overrideResponse(this.response, this);
   }
 
-  /** `destroyed` is a plain field of the response that Node sets; its value moves here. */
-  ownDestroyed = false;
-
-  private static real(
-    response: ServerResponse,
-    property: 'headersSent' | 'writableEnded' | 'destroyed' | 'closed',
-  ): unknown {
-    const wire = (response as Partial<WiredResponse>)[WIRE];
-    if (property === 'destroyed') return wire ? wire.ownDestroyed : response.destroyed;
-    return Reflect.get(Object.getPrototypeOf(response) as object, property, response);
+  private real(property: 'headersSent' | 'writableEnded' | 'destroyed' | 'closed'): unknown {
+    if (!(this.response as Partial<WiredResponse>)[WIRE]) return this.response[property as 'destroyed'];
+    if (property === 'destroyed') return this.ownDestroyed;
+    return Reflect.get(Object.getPrototypeOf(this.response) as object, property, this.response);
   }
-}
-
-function headersOf(given: OutgoingHttpHeaders | readonly unknown[] | undefined): OutgoingHttpHeaders {
-  const headers: OutgoingHttpHeaders = {};
-  if (!given) return headers;
-  if (!Array.isArray(given)) {
-    for (const [name, value] of Object.entries(given)) headers[name.toLowerCase()] = value as string | string[];
-    return headers;
-  }
-  const flat = given.flat() as string[];
-  for (let i = 0; i + 1 < flat.length; i += 2) {
-    const name = flat[i]!.toLowerCase();
-    const before = headers[name];
-    headers[name] =
-      before === undefined ? flat[i + 1]! : [...(Array.isArray(before) ? before : [String(before)]), flat[i + 1]!];
-  }
-  return headers;
-}
-
-function setHeaders(response: ServerResponse, headers: readonly RecordedHeader[]): void {
-  const byName = new Map<string, string[]>();
-  for (const [name, value] of headers) byName.set(name, [...(byName.get(name) ?? []), value]);
-  for (const [name, values] of byName) response.setHeader(name, values.length === 1 ? values[0]! : values);
-}
-
-function textOrCallback<T>(value: T | Callback | undefined): value is T {
-  return typeof value !== 'function';
-}
-
-/** Defined on the response itself, once for all responses: they find their wire by the symbol. */
-const OVERRIDES: PropertyDescriptorMap & ThisType<WiredResponse> = {
-  writeHead: method(function (this: WiredResponse, ...args: unknown[]) {
-    this[WIRE].writeHead(args);
-    return this;
-  }),
-  // Node and middleware that wraps `end` (sessions, compression) send the head by this one, which would
-  // call the `writeHead` above and be taken for the application.
-  _implicitHeader: method(function (this: WiredResponse) {
-    this[WIRE].call('writeHead', this.statusCode);
-  }),
-  flushHeaders: method(function (this: WiredResponse) {
-    this[WIRE].flushHeaders();
-  }),
-  write: method(function (
-    this: WiredResponse,
-    chunk: Chunk,
-    encoding?: BufferEncoding | Callback,
-    callback?: Callback,
-  ) {
-    return textOrCallback(encoding)
-      ? this[WIRE].write(chunk, encoding, callback)
-      : this[WIRE].write(chunk, undefined, encoding);
-  }),
-  end: method(function (
-    this: WiredResponse,
-    chunk?: Chunk | Callback,
-    encoding?: BufferEncoding | Callback,
-    callback?: Callback,
-  ) {
-    if (typeof chunk === 'function') this[WIRE].end(undefined, undefined, chunk);
-    else if (textOrCallback(encoding)) this[WIRE].end(chunk, encoding, callback);
-    else this[WIRE].end(chunk, undefined, encoding);
-    return this;
-  }),
-  emit: method(function (this: WiredResponse, event: string | symbol, ...args: unknown[]) {
-    return this[WIRE].lets(event) ? this[WIRE].call('emit', event, ...args) : false;
-  }),
-  setHeader: method(function (this: WiredResponse, name: string, value: string) {
-    if (this[WIRE].takesHeaders) this[WIRE].call('setHeader', name, value);
-    return this;
-  }),
-  appendHeader: method(function (this: WiredResponse, name: string, value: string) {
-    if (this[WIRE].takesHeaders) this[WIRE].call('appendHeader', name, value);
-    return this;
-  }),
-  removeHeader: method(function (this: WiredResponse, name: string) {
-    if (this[WIRE].takesHeaders) this[WIRE].call('removeHeader', name);
-  }),
-  headersSent: state('headersSent'),
-  writableEnded: state('writableEnded'),
-  closed: state('closed'),
-  destroyed: {
-    configurable: true,
-    enumerable: true,
-    get(this: WiredResponse) {
-      return this[WIRE].seen('destroyed');
-    },
-    set(this: WiredResponse, value: boolean) {
-      this[WIRE].ownDestroyed = value;
-    },
-  },
-};
-
-function method(value: (this: WiredResponse, ...args: never[]) => unknown): PropertyDescriptor {
-  return { configurable: true, enumerable: false, writable: true, value };
-}
-
-function state(property: 'headersSent' | 'writableEnded' | 'closed'): PropertyDescriptor {
-  return {
-    configurable: true,
-    enumerable: false,
-    get(this: WiredResponse) {
-      return this[WIRE].seen(property);
-    },
-  };
 }

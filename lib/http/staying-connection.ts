@@ -5,6 +5,8 @@ import type { Socket } from 'node:net';
 export interface StayingConnection {
   /** Whether the client has left by now. */
   readonly isGone: boolean;
+  /** Shows a connection that closes now: whoever waits for it is told. */
+  close(): void;
   release(): void;
 }
 
@@ -17,7 +19,8 @@ type Listener = (...args: unknown[]) => void;
  */
 export function connectionThatStays(request: IncomingMessage): StayingConnection {
   const socket = request.socket as Socket | undefined;
-  if (!socket || typeof socket.once !== 'function') return { isGone: false, release: () => undefined };
+  if (!socket || typeof socket.once !== 'function')
+    return { isGone: false, close: () => undefined, release: () => undefined };
   const waiting = new Set<Listener>();
   let released = false;
 
@@ -52,6 +55,10 @@ export function connectionThatStays(request: IncomingMessage): StayingConnection
   return {
     get isGone() {
       return socket.destroyed;
+    },
+    close() {
+      for (const listener of waiting) process.nextTick(listener);
+      waiting.clear();
     },
     release() {
       released = true;

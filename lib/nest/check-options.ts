@@ -40,6 +40,19 @@ const fingerprint: Check = (value, option) => {
   checkNames(value as object, option, { headers: texts, omit: texts });
 };
 
+const group =
+  (checks: Readonly<Record<string, Check>>, orFalse = true): Check =>
+  (value, option) => {
+    if (value === false && orFalse) return;
+    expect(
+      typeof value === 'object' && value !== null,
+      option,
+      value,
+      `an object of ${Object.keys(checks).join(', ')}`,
+    );
+    checkNames(value as object, option, checks);
+  };
+
 const ROUTE_CHECKS: Readonly<Record<string, Check>> = {
   scope: (value, option) =>
     expect(
@@ -61,20 +74,8 @@ const ROUTE_CHECKS: Readonly<Record<string, Check>> = {
   onDisconnect: fixed('continue', 'cancel'),
   recordWhen: (value, option) => expect(typeof value === 'function', option, value, 'a function of the outcome'),
   maxRecordBytes: bytes,
+  stream: group({ flushAfter: duration, flushItems: count, flushBytes: count, maxItems: count }, false),
 };
-
-const group =
-  (checks: Readonly<Record<string, Check>>): Check =>
-  (value, option) => {
-    if (value === false) return;
-    expect(
-      typeof value === 'object' && value !== null,
-      option,
-      value,
-      `an object of ${Object.keys(checks).join(', ')}, or false`,
-    );
-    checkNames(value as object, option, checks);
-  };
 
 const MODULE_CHECKS: Readonly<Record<string, Check>> = {
   ...ROUTE_CHECKS,

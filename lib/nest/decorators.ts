@@ -1,4 +1,5 @@
 import { createParamDecorator, SetMetadata, type ExecutionContext } from '@nestjs/common';
+import type { StepContext } from '../core/steps.js';
 import { currentScope, type IdempotencyRunContext, type RunScope } from '../core/context.js';
 import type { IdempotencyRouteOptions } from './options.js';
 
@@ -56,5 +57,8 @@ class LateContext implements IdempotencyRunContext {
   }
   downstreamKey(name: string): string {
     return this.context.downstreamKey(name);
+  }
+  step<T>(name: string, fn: (step: StepContext) => T | Promise<T>): Promise<T> {
+    return this.context.step(name, fn);
   }
 }

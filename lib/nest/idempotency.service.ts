@@ -88,6 +88,7 @@ export class IdempotencyService {
           : { kind: 'release', began: true, error };
       }
     });
+    if (execution.kind === 'follow') throw new TypeError('A run of the service does not follow streams.'); // it never says that it can
     if (execution.kind === 'replay') return { value: valueOrGone(execution.answer) as T, replayed: true };
     return { value: valueOrThrow(execution.outcome), replayed: false };
   }
@@ -122,7 +123,11 @@ export class IdempotencyService {
     }
     if (result.kind === 'completed') {
       const { record } = result;
-      return { kind: 'completed', record, value: record.answer.kept === true ? valueOfAnswer(record.answer) : undefined };
+      return {
+        kind: 'completed',
+        record,
+        value: record.answer.kept === true ? valueOfAnswer(record.answer) : undefined,
+      };
     }
     return result;
   }

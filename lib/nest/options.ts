@@ -34,7 +34,10 @@ export interface IdempotencyRouteOptions {
   lease?: Duration;
   /** When renewal stops: a handler that takes longer loses its claim. Default 15 min. */
   maxDuration?: Duration;
-  /** A duplicate of a running request: `'reject'` (409) or `'join'` (wait, and get its answer). Default `'reject'`. */
+  /**
+   * A duplicate of a running request: `'reject'` (409) or `'join'` (wait, and get its answer; a stream is
+   * followed live). Default `'reject'`, for streams `'join'`.
+   */
   inFlight?: 'reject' | 'join';
   /** How long a joining duplicate waits before it gets a 409. Default 30 s. */
   joinTimeout?: Duration;
@@ -47,8 +50,25 @@ export interface IdempotencyRouteOptions {
   onDisconnect?: 'continue' | 'cancel';
   /** Which answers are kept. Default: below 500 but 401, 403, 408, 409, 425 and 429. */
   recordWhen?: RecordWhen;
-  /** Largest kept response body, in bytes. A larger one is sent, but cannot be replayed (410). Default 1 MiB. */
+  /**
+   * Largest kept response body, in bytes. A larger one is sent, but cannot be replayed (410); a stream
+   * ends there, truncated. Default 1 MiB, streams 10 MiB.
+   */
   maxRecordBytes?: number;
+  /** How a streamed answer is recorded. */
+  stream?: StreamOptions;
+}
+
+/** The first item of a stream is recorded and sent at once, the others in batches. */
+export interface StreamOptions {
+  /** Longest time that an item waits for others. Default 40 ms. */
+  flushAfter?: Duration;
+  /** Items that are enough for a batch. Default 64. */
+  flushItems?: number;
+  /** Bytes that are enough for a batch. Default 16 KiB. */
+  flushBytes?: number;
+  /** Most items of a stream; beyond it ends truncated. Default 50,000. */
+  maxItems?: number;
 }
 
 /** How often and in what pieces expired records are removed. */

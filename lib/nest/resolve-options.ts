@@ -66,9 +66,17 @@ export function resolvePolicy(options: IdempotencyRouteOptions, where: string): 
     maxDurationMs: ms('maxDuration'),
     retentionMs: ms('retention'),
     inFlight: options.inFlight ?? 'reject',
+    followStreams: options.inFlight !== 'reject',
     joinTimeoutMs: ms('joinTimeout'),
     afterCrash: options.afterCrash ?? 'block',
     maxRecordBytes: options.maxRecordBytes ?? DEFAULTS.maxRecordBytes,
+    stream: {
+      flushAfterMs: parseDuration(options.stream?.flushAfter ?? '40ms', `${where}.stream.flushAfter`),
+      flushItems: options.stream?.flushItems ?? 64,
+      flushBytes: options.stream?.flushBytes ?? 16 * 1024,
+      maxBytes: options.maxRecordBytes ?? 10 * MIB,
+      maxItems: options.stream?.maxItems ?? 50_000,
+    },
   };
   if (policy.leaseMs < SHORTEST_LEASE_MS) {
     throw new IdempotencyConfigError(
@@ -89,7 +97,7 @@ export function resolveRoute(
   where: string,
   settings: ModuleSettings,
   layers: readonly IdempotencyRouteOptions[],
-  version: unknown,
+  { version, isSse }: { readonly version: unknown; readonly isSse: boolean },
 ): HttpRoute {
   for (const layer of layers) checkRouteOptions(layer, where);
   const options: IdempotencyRouteOptions = {};
@@ -99,10 +107,13 @@ export function resolveRoute(
     }
   }
   const { secret } = settings.options;
+  // A duplicate of a stream that has not begun waits for its beginning, and follows then.
+  if (isSse) options.inFlight ??= 'join';
   if (options.key === 'fingerprint') checkKeyless(where, options, layers);
   const fingerprint = options.fingerprint ?? {};
   return {
     handler,
+    isSse,
     header: options.header ?? DEFAULTS.header,
     required: options.required ?? true,
     key: options.key ?? 'header',

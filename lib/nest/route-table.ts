@@ -54,14 +54,10 @@ export class RouteTable {
         this.refuseOtherTransport(where, method);
         continue;
       }
-      if (Reflect.getMetadata(SSE, method)) {
-        throw new IdempotencyConfigError(
-          `${where}: server-sent events are not protected by this version. Take the decorator away, or write @Idempotent(false) on the handler; it would stream unprotected otherwise.`,
-        );
-      }
       const handler = hookHandler(controller.prototype as object, name);
       const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, controller);
-      this.routes.set(handler, resolveRoute(handler, where, this.settings, layers, version));
+      const isSse = Boolean(Reflect.getMetadata(SSE, method));
+      this.routes.set(handler, resolveRoute(handler, where, this.settings, layers, { version, isSse }));
     }
   }
 
@@ -99,7 +95,8 @@ export class RouteTable {
     const layers = layersOf(controller, handler);
     const where = `@Idempotent() on ${controller.name}`;
     const version: unknown = Reflect.getMetadata(VERSION, handler) ?? Reflect.getMetadata(VERSION, controller);
-    const route = layers ? resolveRoute(undefined, where, this.settings, layers, version) : null;
+    const isSse = Boolean(Reflect.getMetadata(SSE, handler));
+    const route = layers ? resolveRoute(undefined, where, this.settings, layers, { version, isSse }) : null;
     this.routes.set(handler, route);
     return route;
   }

@@ -1,0 +1,134 @@
+import type { ServerResponse } from 'node:http';
+
+export type Callback = (error?: Error | null) => void;
+export type Chunk = string | Uint8Array;
+export type Method = (this: ServerResponse, ...args: unknown[]) => unknown;
+
+/** The methods that are replaced on a response; middleware may have replaced some before. */
+export const METHODS = [
+  'writeHead',
+  'write',
+  'end',
+  'destroy',
+  'flushHeaders',
+  'emit',
+  'setHeader',
+  'appendHeader',
+  'removeHeader',
+] as const;
+export type MethodName = (typeof METHODS)[number];
+
+/** What the application asks of its response, answered by the wire. */
+export interface AppSide {
+  writeHead(args: readonly unknown[]): void;
+  flushHeaders(): void;
+  write(chunk: Chunk, encoding: BufferEncoding | undefined, callback: Callback | undefined): boolean;
+  end(chunk: Chunk | undefined, encoding: BufferEncoding | undefined, callback: Callback | undefined): void;
+  destroy(error: Error | undefined): void;
+  /** True where the event may go on to its listeners. */
+  lets(event: string | symbol): boolean;
+  /** What the application sees of the response's state. */
+  seen(property: 'headersSent' | 'writableEnded' | 'destroyed' | 'closed'): unknown;
+  /** Whether headers may still be set: after the answer is out, they have nowhere to go. */
+  readonly takesHeaders: boolean;
+  /** `destroyed` is a plain field of the response that Node sets; its value moves here. */
+  ownDestroyed: boolean;
+  /** Calls a method as it was before the wire took its place. */
+  call(name: MethodName, ...args: unknown[]): unknown;
+}
+
+export const WIRE = Symbol('idempotency wire');
+export type WiredResponse = ServerResponse & { [WIRE]: AppSide };
+
+/** Puts the wire in the place of the response's own methods. */
+export function overrideResponse(response: ServerResponse, wire: AppSide): void {
+  (response as WiredResponse)[WIRE] = wire;
+  wire.ownDestroyed = response.destroyed;
+  Object.defineProperties(response, OVERRIDES);
+}
+
+function textOrCallback<T>(value: T | Callback | undefined): value is T {
+  return typeof value !== 'function';
+}
+
+/** Defined on the response itself, once for all responses: they find their wire by the symbol. */
+const OVERRIDES: PropertyDescriptorMap & ThisType<WiredResponse> = {
+  writeHead: method(function (this: WiredResponse, ...args: unknown[]) {
+    this[WIRE].writeHead(args);
+    return this;
+  }),
+  // Node and middleware that wraps `end` (sessions, compression) send the head by this one, which would
+  // call the `writeHead` above and be taken for the application.
+  _implicitHeader: method(function (this: WiredResponse) {
+    this[WIRE].call('writeHead', this.statusCode);
+  }),
+  flushHeaders: method(function (this: WiredResponse) {
+    this[WIRE].flushHeaders();
+  }),
+  write: method(function (
+    this: WiredResponse,
+    chunk: Chunk,
+    encoding?: BufferEncoding | Callback,
+    callback?: Callback,
+  ) {
+    return textOrCallback(encoding)
+      ? this[WIRE].write(chunk, encoding, callback)
+      : this[WIRE].write(chunk, undefined, encoding);
+  }),
+  end: method(function (
+    this: WiredResponse,
+    chunk?: Chunk | Callback,
+    encoding?: BufferEncoding | Callback,
+    callback?: Callback,
+  ) {
+    if (typeof chunk === 'function') this[WIRE].end(undefined, undefined, chunk);
+    else if (textOrCallback(encoding)) this[WIRE].end(chunk, encoding, callback);
+    else this[WIRE].end(chunk, undefined, encoding);
+    return this;
+  }),
+  destroy: method(function (this: WiredResponse, error?: Error) {
+    this[WIRE].destroy(error);
+    return this;
+  }),
+  emit: method(function (this: WiredResponse, event: string | symbol, ...args: unknown[]) {
+    return this[WIRE].lets(event) ? this[WIRE].call('emit', event, ...args) : false;
+  }),
+  setHeader: method(function (this: WiredResponse, name: string, value: string) {
+    if (this[WIRE].takesHeaders) this[WIRE].call('setHeader', name, value);
+    return this;
+  }),
+  appendHeader: method(function (this: WiredResponse, name: string, value: string) {
+    if (this[WIRE].takesHeaders) this[WIRE].call('appendHeader', name, value);
+    return this;
+  }),
+  removeHeader: method(function (this: WiredResponse, name: string) {
+    if (this[WIRE].takesHeaders) this[WIRE].call('removeHeader', name);
+  }),
+  headersSent: state('headersSent'),
+  writableEnded: state('writableEnded'),
+  closed: state('closed'),
+  destroyed: {
+    configurable: true,
+    enumerable: true,
+    get(this: WiredResponse) {
+      return this[WIRE].seen('destroyed');
+    },
+    set(this: WiredResponse, value: boolean) {
+      this[WIRE].ownDestroyed = value;
+    },
+  },
+};
+
+function method(value: (this: WiredResponse, ...args: never[]) => unknown): PropertyDescriptor {
+  return { configurable: true, enumerable: false, writable: true, value };
+}
+
+function state(property: 'headersSent' | 'writableEnded' | 'closed'): PropertyDescriptor {
+  return {
+    configurable: true,
+    enumerable: false,
+    get(this: WiredResponse) {
+      return this[WIRE].seen(property);
+    },
+  };
+}

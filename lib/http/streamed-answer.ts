@@ -1,0 +1,150 @@
+import type { OutgoingHttpHeaders } from 'node:http';
+import type { ActiveRun } from '../core/active-run.js';
+import type { Engine } from '../core/engine.js';
+import { IdempotencyCancelledError, IdempotencyClaimLostError } from '../core/errors.js';
+import type { StreamEnd, StreamHead } from '../core/event-log.js';
+import type { StreamedAnswer as RecordedStream } from '../core/record.js';
+import { formatCursor } from '../core/streams/cursor.js';
+import type { StreamLimits, StreamRecorder } from '../core/streams/recorder.js';
+import { keptHeaders } from './kept-headers.js';
+import type { ResponseWire, StreamSink } from './response-wire.js';
+import { SseFrames, withId } from './sse-frames.js';
+import { deliver } from './stream-delivery.js';
+
+/** What came of a stream, for the run that it belongs to. */
+export type StreamOutcome =
+  | { readonly kind: 'recorded'; readonly answer: RecordedStream }
+  /** The claim is over, or the process is about to end: what is recorded stays, and its end is unknown. */
+  | { readonly kind: 'interrupted' }
+  /** It ended before it had an item. `bytes`: what was written that is no item. */
+  | { readonly kind: 'empty'; readonly bytes: Buffer };
+
+export interface StreamedAnswerOptions {
+  readonly engine: Engine;
+  readonly active: ActiveRun;
+  readonly wire: ResponseWire;
+  readonly limits: StreamLimits;
+  readonly head: { readonly status: number; readonly headers: OutgoingHttpHeaders };
+  /** Whether the source has failed, as far as the pipeline knows. */
+  readonly sourceFailed: () => boolean;
+  readonly done: (outcome: StreamOutcome) => void;
+}
+
+/**
+ * The answer of a run that streams: what the application writes goes to the recorder, and from there
+ * to the client, as to any other follower. The source does not know of the client.
+ */
+export class StreamedAnswer implements StreamSink {
+  private readonly head: StreamHead;
+  private readonly frames: SseFrames | undefined;
+  private recorder: StreamRecorder | undefined;
+  private unframed: Buffer[] = [];
+  private isDone = false;
+  private readonly left = new AbortController();
+  private delivered: Promise<void> = Promise.resolve();
+
+  constructor(private readonly options: StreamedAnswerOptions) {
+    const { head, active } = options;
+    this.head = { status: head.status, headers: keptHeaders(head.headers) };
+    const type = String(head.headers['content-type'] ?? '');
+    this.frames = type.startsWith('text/event-stream') ? new SseFrames() : undefined;
+    active.context.signal.addEventListener('abort', () => this.aborted(active.context.signal.reason), { once: true });
+  }
+
+  write(bytes: Buffer): boolean {
+    if (this.isDone) return true;
+    if (!this.frames) return this.record(bytes);
+    // Its first frame would only tell that the source has failed: then there is no stream, but an error.
+    if (!this.recorder && this.options.sourceFailed()) return true;
+    const frames = this.frames.push(bytes);
+    if (!this.recorder && frames.length === 0) this.unframed.push(bytes);
+    for (const frame of frames) this.recordFrame(frame);
+    // Nest drops a client that does not keep up with its source; here the log keeps up, or the limits say no.
+    return true;
+  }
+
+  end(): void {
+    if (this.isDone) return;
+    const rest = this.recorder ? this.frames?.flush() : undefined;
+    if (rest) this.recordFrame(rest);
+    void this.finish(this.options.sourceFailed() ? 'failed' : 'complete');
+  }
+
+  /** The source was torn down in the middle. */
+  fail(): void {
+    void this.finish('failed');
+  }
+
+  clientLeft(): void {
+    this.left.abort();
+  }
+
+  /** Ends the feed of this process's followers: the outcome is written. */
+  async close(end: StreamEnd | 'interrupted'): Promise<void> {
+    this.recorder?.feed.close(end);
+    await this.delivered;
+    this.options.wire.finish();
+  }
+
+  private recordFrame(frame: string): void {
+    const { recordKey, recordId, attempt } = this.options.active.claim;
+    const id = formatCursor({ recordKey, recordId, attempt }, (this.recorder?.count ?? 0) + 1);
+    this.record(Buffer.from(withId(frame, id)));
+  }
+
+  private record(bytes: Buffer): boolean {
+    this.recorder ??= this.begin();
+    return this.recorder.push(bytes);
+  }
+
+  private begin(): StreamRecorder {
+    const { engine, active, wire, limits } = this.options;
+    const recorder = engine.recordStream(active, this.head, limits, {
+      trouble: (trouble) => (trouble === 'lost' ? this.interrupt() : void this.finish('truncated')),
+      drain: () => wire.drain(),
+    });
+    const { stream } = recorder.feed;
+    // Waits for the first item in the log, so that its head goes out with it.
+    this.delivered = deliver({
+      wire,
+      stream,
+      parts: engine.follow(stream, 0, this.left.signal, recorder.feed),
+      first: true,
+      refuse: () => undefined,
+      after: 0,
+    });
+    return recorder;
+  }
+
+  private aborted(reason: unknown): void {
+    if (reason instanceof IdempotencyClaimLostError) this.interrupt();
+    else if (reason instanceof IdempotencyCancelledError || (reason as Error | undefined)?.name === 'ClientLeftError') {
+      void this.finish('cancelled');
+    } else this.interrupt();
+  }
+
+  private interrupt(): void {
+    if (this.isDone) return;
+    this.isDone = true;
+    this.options.wire.tearDown();
+    this.options.done({ kind: 'interrupted' });
+  }
+
+  private async finish(end: StreamEnd): Promise<void> {
+    if (this.isDone) return;
+    this.isDone = true;
+    const { wire, done } = this.options;
+    if (end === 'cancelled' || end === 'truncated') wire.tearDown();
+    const { recorder } = this;
+    if (!recorder) return done({ kind: 'empty', bytes: Buffer.concat(this.unframed) });
+    const trouble = await recorder.finish();
+    if (trouble === 'lost') return done({ kind: 'interrupted' });
+    const answer: RecordedStream = {
+      kept: 'stream',
+      ...this.head,
+      end: trouble === 'truncated' ? 'truncated' : end,
+      items: recorder.count,
+    };
+    done({ kind: 'recorded', answer });
+  }
+}
