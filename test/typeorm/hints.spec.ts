@@ -54,7 +54,7 @@ function waiter(store: IdempotencyStore, recordKey: string): Waiter {
 async function listeners(): Promise<number> {
   const [row] = (await here.query(
     `SELECT count(*)::integer AS listeners FROM pg_stat_activity
-     WHERE datname = current_database() AND application_name = 'idempotency' AND query = 'SELECT 1' AND state = 'idle'`,
+     WHERE datname = current_database() AND application_name = 'idempotency' AND (query LIKE 'LISTEN %' OR query LIKE 'UNLISTEN %')`,
   )) as [{ listeners: number }];
   return row.listeners;
 }

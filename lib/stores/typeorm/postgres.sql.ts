@@ -1,3 +1,19 @@
+import {
+  ANSWER,
+  ANSWER_FROM_4,
+  DURABLE,
+  FENCE,
+  fromNow,
+  HELD,
+  isOver,
+  millis,
+  PRIOR,
+  SAME_RECORD,
+  verdict,
+  VIEW_NAMES,
+  viewColumns,
+} from './sql-parts.js';
+
 /**
  * Every statement of the store. Each one decides and writes by itself, on the database's clock.
  *
@@ -212,90 +228,6 @@ gone AS (
 SELECT count(*) AS removed FROM gone`,
     ),
   };
-}
-
-const ANSWER = ['status', 'headers', 'body', 'not_kept', 'stream_end', 'stream_items'];
-
-/** The values of `answerValues`, from the fourth on. */
-const ANSWER_FROM_4 = `status = $4::smallint, headers = $5::text, body = $6::bytea, not_kept = $7::text,
-  stream_end = $8::text, stream_items = $9::integer`;
-
-/** `$1` and `$2` are record key and claim token, as in every write under a claim. */
-const HELD = `r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' AND r.lease_until > clock_timestamp()`;
-
-/** The same record goes on: attempt and steps count. Otherwise the row is used for a new one. */
-const SAME_RECORD = `(r.fingerprint = EXCLUDED.fingerprint AND NOT ${isOver('r', 'EXCLUDED.claimed_at')})`;
-
-/** Microseconds of the clock: greater than what any earlier record of this key had, whose row may be gone. */
-const FENCE = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`;
-
-/**
- * An acknowledged write survives a crash of the server, also where the database or the role has
- * switched that off; set for this one transaction, so no connection has to be prepared for it and a
- * pooler may stand between. It stands in RETURNING: evaluated when, and only when, a row was written.
- * Anything but `off` (remote_apply, say) is left as it is.
- */
-const DURABLE = `CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END`;
-
-/** What giveBack needs to put the record back; the answer is missing because a completed record is never claimed. */
-const PRIOR = `jsonb_build_object('state', CASE r.state WHEN 'released' THEN 'released' ELSE 'abandoned' END, ${[
-  'record_id',
-  'operation',
-  'fingerprint',
-  'claim_token',
-  'fencing_token',
-  'attempt',
-  'created_at',
-  'claimed_at',
-  'lease_until',
-  'expires_at',
-  'retention_ms',
-  'keep_abandoned',
-]
-  .map((name) => `'${name}', r.${name}`)
-  .join(', ')})`;
-
-/** The rules of the port's `claim`, in its order; NULL: the record is this claim's to take. */
-function verdict(now: string): string {
-  const live = `r.state = 'in_progress' AND r.lease_until > ${now}`;
-  return `CASE
-    WHEN ${isOver('r', now)} THEN NULL
-    WHEN ${live} AND r.claim_token = $2::uuid THEN 'claimed'
-    WHEN r.state = 'released' THEN NULL
-    WHEN r.fingerprint <> $3::text THEN 'reused'
-    WHEN r.state = 'completed' THEN 'completed'
-    WHEN ${live} THEN 'in_progress'
-    WHEN $8::boolean THEN NULL
-    ELSE 'abandoned'
-  END`;
-}
-
-/** The record's retention is over. An empty expires_at: kept until somebody settles it, or live. */
-function isOver(row: string, now: string): string {
-  return `(${row}.expires_at IS NOT NULL AND ${row}.expires_at <= ${now})`;
-}
-
-function fromNow(ms: string): string {
-  return `clock_timestamp() + (${ms.replace(/\$\d/g, '$&::bigint')}) * interval '1 millisecond'`;
-}
-
-function millis(interval: string): string {
-  return `extract(epoch FROM ${interval}) * 1000`;
-}
-
-const VIEW_NAMES = [
-  ...['operation', 'fingerprint', 'state', 'created_ms', 'claimed_ms', 'lease_ms', 'completed_ms', 'expires_ms'],
-  ...['status', 'headers', 'not_kept', 'stream_end', 'stream_items', 'body_hex'],
-];
-
-/** Times as milliseconds and bytes as hex, so that neither DateStyle, bytea_output nor a type parser of the application matters. */
-function viewColumns(now: string, withBody: string): string {
-  const instant = (column: string): string => `floor(${millis(column)})::bigint`;
-  return `operation, fingerprint,
-  CASE WHEN state = 'in_progress' AND lease_until <= ${now} THEN 'abandoned' ELSE state END AS state,
-  ${instant('created_at')} AS created_ms, ${instant('claimed_at')} AS claimed_ms, ${instant('lease_until')} AS lease_ms,
-  ${instant('completed_at')} AS completed_ms, ${instant('expires_at')} AS expires_ms,
-  status, headers, not_kept, stream_end, stream_items, CASE WHEN ${withBody} THEN encode(body, 'hex') END AS body_hex`;
 }
 
 function repeatable(what: string, text: string): Statement {

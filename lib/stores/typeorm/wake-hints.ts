@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { withDeadline } from '../../core/deadline.js';
 import type { PgClient } from './postgres-driver.js';
 import type { Statement } from './postgres.sql.js';
 
@@ -42,6 +43,7 @@ export class WakeHints {
   private gathering: NodeJS.Timeout | undefined;
   private sending: Promise<unknown> | undefined;
   private listener: PgClient | undefined;
+  private probed: { readonly probe: string; readonly resolve: () => void } | undefined;
   private timer: NodeJS.Timeout | undefined;
   private retryMs = FIRST_RETRY_MS;
   private state: 'idle' | 'listening' | 'useless' | 'stopped' = 'idle';
@@ -121,24 +123,12 @@ export class WakeHints {
     try {
       const channel = this.channel();
       client = this.options.connect();
-      const heard = this.attach(client);
+      this.attach(client);
       this.listener = client;
       await client.connect();
       client.unref?.();
       await this.ask(client, `LISTEN ${channel}`);
-      // Behind a pooler in transaction mode LISTEN succeeds and nothing is ever heard. Told apart
-      // once: a notification to itself comes back before the answer to the statement that follows.
-      const probe = `probe:${randomUUID()}`;
-      await this.ask(client, `NOTIFY ${channel}, '${probe}'`);
-      await this.ask(client, 'SELECT 1');
-      if (this.listener !== client) return;
-      if (!heard.has(probe)) {
-        this.state = 'useless';
-        this.listener = undefined;
-        hangUp(client);
-        return;
-      }
-      heard.clear();
+      if (!(await this.isHeard(client, channel))) return;
       this.retryMs = FIRST_RETRY_MS;
       this.beat(client);
       // What happened before somebody listened was told to nobody.
@@ -148,17 +138,36 @@ export class WakeHints {
     }
   }
 
-  /** @returns what has been heard besides record keys, for the probe */
-  private attach(client: PgClient): Set<string> {
-    const heard = new Set<string>();
+  /**
+   * Behind a pooler in transaction mode LISTEN succeeds and nothing is ever heard: the listening
+   * connection of the server goes to somebody else. So the first thing to listen for is a message to
+   * itself, by way of the store's other connections. If it does not come, hints are given up for good.
+   */
+  private async isHeard(client: PgClient, channel: string): Promise<boolean> {
+    const probe = `probe:${randomUUID()}`;
+    const heard = new Promise<void>((resolve) => (this.probed = { probe, resolve }));
+    await this.options.send(NOTIFY, [channel, [probe]]);
+    const isHeard = await withDeadline(heard, this.options.patienceMs, 'a notification').then(
+      () => true,
+      () => false,
+    );
+    // The connection may have been lost, or the store stopped, in the meantime.
+    if (this.listener !== client) return false;
+    if (isHeard) return true;
+    this.state = 'useless';
+    this.listener = undefined;
+    await this.ask(client, `UNLISTEN ${channel}`).catch(() => undefined);
+    hangUp(client);
+    return false;
+  }
+
+  private attach(client: PgClient): void {
     client.on('notification', ({ payload }: { readonly payload?: string }) => {
-      if (payload === undefined) return;
-      if (payload.startsWith('probe:')) heard.add(payload);
-      else this.wake(payload);
+      if (payload === this.probed?.probe) this.probed?.resolve();
+      else if (payload !== undefined) this.wake(payload);
     });
     client.on('error', () => this.lost(client));
     client.on('end', () => this.lost(client));
-    return heard;
   }
 
   /** Finds out that the connection has died without a word, which a listener would never notice. */
