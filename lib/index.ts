@@ -14,10 +14,23 @@ export type {
   IdempotencyRouteOptions,
   PurgeOptions,
   ReplayCacheOptions,
+  StreamOptions,
 } from './nest/options.js';
 export { memoryStore, type MemoryStoreOptions } from './stores/memory/memory-store.js';
 
-export type { IdempotencyRunContext } from './core/context.js';
+export type { IdempotencyRunContext, RunManager } from './core/context.js';
+export type {
+  EventLog,
+  StreamBatch,
+  StreamEnd,
+  StreamHead,
+  StreamItem,
+  StreamPage,
+  StreamRef,
+} from './core/event-log.js';
+export type { StepLog } from './core/step-log.js';
+export type { StepContext } from './core/steps.js';
+export type { StoreTransaction, StoreTransactions } from './core/transactions.js';
 export type { Duration } from './core/duration.js';
 export type { RecoverFunction, SettledAnswer, Settlement } from './core/policy.js';
 export type {
@@ -29,6 +42,7 @@ export type {
   RecordedHeader,
   RecordState,
   RecordView,
+  StreamedAnswer,
 } from './core/record.js';
 export type { RecordName } from './core/record-key.js';
 export type {
@@ -36,6 +50,7 @@ export type {
   ClaimResult,
   IdempotencyStore,
   IdempotencyStoreFactory,
+  RenewResult,
   Resolution,
   StoreContainer,
   WriteResult,
@@ -44,8 +59,10 @@ export type { Clock } from './core/clock.js';
 export { parseDuration } from './core/duration.js';
 export { withDeadline } from './core/deadline.js';
 export {
+  IdempotencyCancelledError,
   IdempotencyClaimLostError,
   IdempotencyConfigError,
+  IdempotencyCursorInvalidError,
   IdempotencyError,
   type IdempotencyErrorCode,
   IdempotencyInProgressError,
@@ -54,6 +71,7 @@ export {
   IdempotencyKeyReusedError,
   IdempotencyOutcomeUnknownError,
   IdempotencyResponseNotKeptError,
+  IdempotencyStepError,
   IdempotencyStoreError,
   IndeterminateError,
   NotExecutedError,

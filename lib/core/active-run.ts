@@ -2,7 +2,7 @@ import type { Claim } from './record.js';
 import type { IdempotencyStore, RenewResult } from './store.js';
 import { IdempotencyCancelledError, IdempotencyClaimLostError } from './errors.js';
 import { monotonicNow } from './clock.js';
-import { downstreamKeyOf, type IdempotencyRunContext } from './context.js';
+import { downstreamKeyOf, type IdempotencyRunContext, type RunManager } from './context.js';
 import { Steps } from './steps.js';
 
 /** A lease is renewed three times over: two renewals may fail before it ends. */
@@ -37,6 +37,7 @@ export class ActiveRun {
   private leaseEndsAt: number;
   private timer: NodeJS.Timeout | undefined;
   private ended = false;
+  private manager: RunManager | undefined;
 
   constructor(
     readonly claim: Claim,
@@ -46,7 +47,11 @@ export class ActiveRun {
   ) {
     this.leaseEndsAt = claimSentAt + options.leaseMs;
     const steps = new Steps(this, store.steps, options.maxRecordBytes);
+    const currentManager = (): RunManager => this.currentManager();
     this.context = {
+      get manager() {
+        return currentManager();
+      },
       key: options.key,
       operation: options.operation,
       attempt: claim.attempt,
@@ -56,6 +61,18 @@ export class ActiveRun {
       step: (name, fn) => steps.step(name, fn),
     };
     this.schedule();
+  }
+
+  /** The transaction that the run is in, from its begin to its end. */
+  setManager(manager: unknown): void {
+    this.manager = manager as RunManager | undefined;
+  }
+
+  private currentManager(): RunManager {
+    if (this.manager) return this.manager;
+    throw new Error(
+      'context.manager is there with transaction: true only, and only while the handler runs: after its end the transaction is over.',
+    );
   }
 
   get leaseMs(): number {

@@ -29,7 +29,20 @@ export interface IdempotencyRunContext {
    * @throws IdempotencyClaimLostError where the claim is over; the result is not recorded then
    */
   step<T>(name: string, fn: (step: StepContext) => T | Promise<T>): Promise<T>;
+  /**
+   * With `transaction: true` the `EntityManager` of the transaction in which the record is completed
+   * too: what is written through it happens exactly once. Not to be used after the handler has ended.
+   * @throws Error without `transaction: true`, and after the end
+   */
+  readonly manager: RunManager;
 }
+
+/**
+ * The type of `context.manager`. The TypeORM entry makes it an `EntityManager` (by declaration merging), so
+ * that the main entry needs no TypeORM.
+ */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type
+export interface RunManager {}
 
 export function downstreamKeyOf(recordId: string, name: string): string {
   return `idem_${hashParts(['downstream', recordId, name])}`;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { ActiveRun } from './active-run.js';
 import { monotonicNow } from './clock.js';
-import { IdempotencyCursorInvalidError, IdempotencyStoreError } from './errors.js';
+import { IdempotencyCancelledError, IdempotencyCursorInvalidError, IdempotencyStoreError } from './errors.js';
 import type { StreamHead, StreamRef } from './event-log.js';
 import { inProgressError, UsualDurations } from './in-progress.js';
 import { waitForRunning } from './join.js';
@@ -12,7 +12,8 @@ import { recover } from './recover.js';
 import { findOrUnavailable, outcomeUnknownError, reusedError, streamGoneError } from './refusals.js';
 import { ReplayCache, type ReplayCacheLimits } from './replay-cache.js';
 import { settleRun, undoClaim, type RunOutcome } from './settle.js';
-import type { ClaimRequest, ClaimResult, IdempotencyStore } from './store.js';
+import { runInTransaction } from './run-in-transaction.js';
+import type { ClaimRequest, ClaimResult, IdempotencyStore, WriteResult } from './store.js';
 import { streamToken, type StreamCursor } from './streams/cursor.js';
 import { followStream, type StreamPart } from './streams/follower.js';
 import type { LiveFeed } from './streams/live-feed.js';
@@ -96,6 +97,11 @@ export class Engine {
       await Promise.race([Promise.allSettled(this.running), patience]);
       clearTimeout(timer);
     }
+  }
+
+  /** Cancels the run of this record, where it is in this process: it need not wait for its next renewal. */
+  cancel(recordKey: string): void {
+    for (const run of this.runs) if (run.claim.recordKey === recordKey) run.cancel(new IdempotencyCancelledError());
   }
 
   /** Tells the runs that are left to stop; what they stream is marked interrupted at once. */
@@ -209,6 +215,11 @@ export class Engine {
     return this.store.events !== undefined;
   }
 
+  /** Whether a run can share a transaction with its record. */
+  get hasTransactions(): boolean {
+    return this.store.transactions !== undefined;
+  }
+
   /** Begins to record what the run streams. */
   recordStream(active: ActiveRun, head: StreamHead, limits: StreamLimits, on: RecorderEvents): StreamRecorder {
     const recorder = new StreamRecorder(this.store.events!, active, head, limits, on);
@@ -243,8 +254,18 @@ export class Engine {
         const recovered = await recover(this.store, active, afterCrash);
         if (recovered.kind !== 'rerun') return await this.settle<T>(call, active, recovered);
       }
-      const outcome = await run(active);
-      return await this.settle(call, active, outcome);
+      if (!call.policy.transaction) return await this.settle(call, active, await run(active));
+      const { retentionMs } = call.policy;
+      const end = await runInTransaction(this.store, this.store.transactions!, active, retentionMs, () => run(active));
+      const settled = await this.settle(
+        call,
+        active,
+        end.outcome,
+        end.written === 'unwritten' ? undefined : end.written,
+      );
+      if (end.failure !== undefined)
+        throw new IdempotencyStoreError('The transaction failed; nothing was written.', { cause: end.failure });
+      return settled;
     } finally {
       active.end();
       this.runs.delete(active);
@@ -252,10 +273,15 @@ export class Engine {
     }
   }
 
-  private async settle<T>(call: IdempotentCall, active: ActiveRun, outcome: RunOutcome<T>): Promise<Execution<T>> {
+  private async settle<T>(
+    call: IdempotentCall,
+    active: ActiveRun,
+    outcome: RunOutcome<T>,
+    written?: WriteResult,
+  ): Promise<Execution<T>> {
     const { claim } = active;
     const sentAt = monotonicNow();
-    const settled = await settleRun(this.store, active, outcome, call.policy.retentionMs);
+    const settled = written ?? (await settleRun(this.store, active, outcome, call.policy.retentionMs));
     this.durations.add(call.operation, active.elapsedMs);
     if (settled === 'lost') return this.answerOfRecord(claim.recordKey, call.fingerprint);
     switch (outcome.kind) {

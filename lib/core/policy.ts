@@ -38,4 +38,6 @@ export interface RunPolicy {
   readonly afterCrash: 'block' | 'rerun' | RecoverFunction;
   readonly maxRecordBytes: number;
   readonly stream: StreamLimits;
+  /** Whether the operation runs in a transaction that completes its record too. */
+  readonly transaction: boolean;
 }

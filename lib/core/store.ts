@@ -1,6 +1,7 @@
 import type { EventLog, StreamRef } from './event-log.js';
 import type { Claim, ClaimRef, RecordedAnswer, RecordView } from './record.js';
 import type { StepLog } from './step-log.js';
+import type { StoreTransactions } from './transactions.js';
 
 /**
  * What a claim asks for. One call of {@link IdempotencyStore.claim} carries all of it, because a
@@ -158,6 +159,9 @@ export interface IdempotencyStore {
 
   /** Finished steps of operations that run again. Optional. */
   readonly steps?: StepLog;
+
+  /** Transactions in which a handler's writes and its record become true together. Optional. */
+  readonly transactions?: StoreTransactions;
 
   /** Connects and checks what the store relies on; rejects with a message that names the fix. */
   start?(): Promise<void>;

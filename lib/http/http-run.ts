@@ -80,7 +80,9 @@ export class HttpRun implements WireHolder {
   hold(): void {
     if (this.isHolding) return;
     this.isHolding = true;
-    this.wire.hold(this.route.policy.maxRecordBytes, this);
+    // Nothing of an answer may go out before its transaction has committed, however large it is.
+    const { transaction, maxRecordBytes } = this.route.policy;
+    this.wire.hold(transaction ? Infinity : maxRecordBytes, this);
   }
 
   private isHolding = false;
@@ -179,6 +181,7 @@ export class HttpRun implements WireHolder {
   streams(head: { readonly status: number; readonly headers: OutgoingHttpHeaders }): StreamSink | undefined {
     const { active, engine } = this;
     if (!active || !engine?.keepsStreams || head.status >= 400 || this.innerFailed) return undefined;
+    if (this.route.policy.transaction) return undefined;
     this.streamed = new StreamedAnswer({
       engine,
       active,
@@ -280,7 +283,7 @@ export class HttpRun implements WireHolder {
   private outcomeOf(held: HeldResponse): RunOutcome<void> {
     // A success that an interceptor gave in the handler's place has been promised to the client as well.
     if (!this.began && held.status >= 400) return { kind: 'release', began: false };
-    return this.verdict(held.status, () => answerOf(held));
+    return this.verdict(held.status, () => answerOf(held, this.route.policy.maxRecordBytes));
   }
 
   private verdict(status: number, answer: () => RecordedAnswer): RunOutcome<void> {
@@ -309,10 +312,9 @@ export class HttpRun implements WireHolder {
   }
 }
 
-function answerOf({ status, headers, body }: HeldResponse): RecordedAnswer {
-  return body === undefined
-    ? notKept('too_large', status)
-    : { kept: true, status, headers: keptHeaders(headers), body };
+function answerOf({ status, headers, body }: HeldResponse, maxBytes: number): RecordedAnswer {
+  if (body === undefined || body.byteLength > maxBytes) return notKept('too_large', status);
+  return { kept: true, status, headers: keptHeaders(headers), body };
 }
 
 /** The status that a thrown value stands for, as Nest's own filter reads it. */

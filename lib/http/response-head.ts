@@ -1,3 +1,4 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { RecordedHeader } from '../core/record.js';
 
@@ -8,33 +9,48 @@ export interface WrittenHead {
   readonly headers: OutgoingHttpHeaders;
 }
 
-/** Reads the arguments of `writeHead` in all their forms. */
+/**
+ * Reads the arguments of `writeHead` in all their forms. Throws what Node would throw, and when it
+ * would: a head that cannot be sent must not be recorded.
+ */
 export function readHead([status, second, third]: readonly unknown[]): WrittenHead {
   const reason = typeof second === 'string' ? second : undefined;
+  checkStatus(status);
+  if (reason !== undefined) validateHeaderValue('statusMessage', reason);
   const given = reason === undefined ? (second ?? third) : third;
   return {
-    status: Number(status),
+    status: Math.trunc(Number(status)),
     reason,
     headers: headersOf(given as OutgoingHttpHeaders | readonly unknown[] | undefined),
   };
 }
 
-/** Headers as an object, a flat list of names and values, or a list of pairs. */
+export function checkStatus(status: unknown): void {
+  const number = Math.trunc(Number(status));
+  if (number >= 100 && number <= 999) return;
+  const error = new RangeError(`Invalid status code: ${String(status)}`);
+  throw Object.assign(error, { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
+}
+
+/** Headers as an object, a flat list of names and values, or a list of pairs; a value may be a list itself. */
 function headersOf(given: OutgoingHttpHeaders | readonly unknown[] | undefined): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {};
-  if (!given) return headers;
-  if (!Array.isArray(given)) {
-    for (const [name, value] of Object.entries(given)) headers[name.toLowerCase()] = value as string | string[];
-    return headers;
-  }
-  const flat = given.flat() as string[];
-  for (let i = 0; i + 1 < flat.length; i += 2) {
-    const name = flat[i]!.toLowerCase();
-    const before = headers[name];
-    headers[name] =
-      before === undefined ? flat[i + 1]! : [...(Array.isArray(before) ? before : [String(before)]), flat[i + 1]!];
+  const pairs = Array.isArray(given) ? pairsOf(given) : Object.entries(given ?? {});
+  for (const [field, value] of pairs as [string, string | string[]][]) {
+    validateHeaderName(field);
+    validateHeaderValue(field, value as string);
+    const name = field.toLowerCase();
+    const before = Array.isArray(given) ? headers[name] : undefined;
+    headers[name] = before === undefined ? value : [before, value].flat().map(String);
   }
   return headers;
+}
+
+function pairsOf(list: readonly unknown[]): (readonly [unknown, unknown])[] {
+  if (Array.isArray(list[0])) return list as [unknown, unknown][];
+  const pairs: [unknown, unknown][] = [];
+  for (let i = 0; i + 1 < list.length; i += 2) pairs.push([list[i], list[i + 1]]);
+  return pairs;
 }
 
 /** Sets headers of which a name may occur more than once. */

@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { RecordedHeader } from '../core/record.js';
 import { BODY_HEADERS } from './kept-headers.js';
-import { readHead, setHeaders, type WrittenHead } from './response-head.js';
+import { checkStatus, readHead, setHeaders, type WrittenHead } from './response-head.js';
 import {
   METHODS,
   overrideResponse,
@@ -48,6 +48,9 @@ export interface WireHolder {
  */
 type State = 'open' | 'holding' | 'streaming' | 'answered';
 
+/** The methods by which bytes leave. */
+const SENDING: ReadonlySet<MethodName> = new Set(['writeHead', 'write', 'end', 'flushHeaders']);
+
 /**
  * A body that is complete after this time, and no larger than this, is recorded as one answer (a file
  * from memory is written in two pieces as well); any other is a stream.
@@ -73,6 +76,8 @@ export class ResponseWire implements AppSide {
   private appEnded = false;
   private appFailed = false;
   private endCallbacks: Callback[] = [];
+  /** How many calls of ours are under way: middleware that was there before us sees the response as it is then. */
+  private sending = 0;
   private clientLeft = false;
   private holder: WireHolder | undefined;
   private sink: StreamSink | undefined;
@@ -106,7 +111,7 @@ export class ResponseWire implements AppSide {
     this.sendWrittenHead();
     for (const chunk of this.chunks) this.call('write', chunk);
     this.chunks = [];
-    if (this.appEnded) this.call('end', this.takeEndCallback());
+    if (this.appEnded) this.sendEnd();
     if (this.clientLeft) process.nextTick(() => this.call('emit', 'close'));
   }
 
@@ -118,15 +123,13 @@ export class ResponseWire implements AppSide {
 
   /** Lets go what was held. */
   letGo(): void {
-    const callback = this.takeEndCallback();
     if (this.appFailed) {
       this.response.socket?.destroy();
     } else if (this.outgrown) {
-      this.call('end', callback);
+      this.sendEnd();
     } else {
       this.sendWrittenHead();
-      if (this.heldBytes > 0) this.call('end', Buffer.concat(this.chunks), callback);
-      else this.call('end', callback);
+      this.sendEnd(Buffer.concat(this.chunks));
     }
     this.finish();
   }
@@ -140,11 +143,12 @@ export class ResponseWire implements AppSide {
     if (this.outgrown || this.real('headersSent') === true) {
       this.response.socket?.destroy();
     } else {
+      this.appFailed = false; // the application's end is none, this one is
       this.setOwnHead(headers);
       const hasBody = status !== 204 && status !== 304;
       if (hasBody) this.response.setHeader('content-length', body.byteLength);
       this.call('writeHead', status);
-      this.call('end', hasBody ? body : undefined, this.takeEndCallback());
+      this.sendEnd(hasBody ? body : undefined);
     }
     this.finish();
   }
@@ -175,7 +179,7 @@ export class ResponseWire implements AppSide {
   }
 
   endStream(): void {
-    this.call('end', this.takeEndCallback());
+    this.sendEnd();
   }
 
   /** Ends the connection without an end of the answer. */
@@ -208,22 +212,22 @@ export class ResponseWire implements AppSide {
   // --- what the application calls -------------------------------------------------------------
 
   writeHead(args: readonly unknown[]): void {
-    if (this.state === 'open') this.call('writeHead', ...args);
+    if (this.passes) this.call('writeHead', ...args);
     else if (this.state === 'holding') this.head ??= readHead(args);
   }
 
   flushHeaders(): void {
-    if (this.state === 'open') this.call('flushHeaders');
+    if (this.passes) this.call('flushHeaders');
   }
 
   write(chunk: Chunk, encoding: BufferEncoding | undefined, callback: Callback | undefined): boolean {
-    if (this.state === 'open') return this.call('write', chunk, encoding, callback) as boolean;
+    if (this.passes) return this.call('write', chunk, encoding, callback) as boolean;
     if (callback) process.nextTick(callback);
     return this.appEnded || this.state === 'answered' || this.take(chunk, encoding);
   }
 
   end(chunk: Chunk | undefined, encoding: BufferEncoding | undefined, callback: Callback | undefined): void {
-    if (this.state === 'open') {
+    if (this.passes) {
       this.call('end', chunk, encoding, callback);
       return;
     }
@@ -232,6 +236,7 @@ export class ResponseWire implements AppSide {
       if (callback) process.nextTick(callback);
       return;
     }
+    if (!this.outgrown && !this.sink) checkStatus(this.currentHead().status);
     if (callback) this.endCallbacks.push(callback);
     if (chunk !== undefined && chunk !== null) this.take(chunk, encoding, true);
     this.appEnded = true;
@@ -270,6 +275,7 @@ export class ResponseWire implements AppSide {
     if (property === 'destroyed' || property === 'closed') {
       return this.state === 'answered' ? this.real(property) : this.appFailed;
     }
+    if (this.passes) return this.real(property);
     if (property === 'writableEnded') return this.appEnded;
     return this.appEnded || this.outgrown || this.state === 'streaming' || this.hasHeldSomething;
   }
@@ -279,10 +285,21 @@ export class ResponseWire implements AppSide {
   }
 
   call(name: MethodName, ...args: unknown[]): unknown {
-    return this.original[name].apply(this.response, args);
+    if (!SENDING.has(name)) return this.original[name].apply(this.response, args);
+    this.sending += 1;
+    try {
+      return this.original[name].apply(this.response, args);
+    } finally {
+      this.sending -= 1;
+    }
   }
 
   // --------------------------------------------------------------------------------------------
+
+  /** Whether a call goes straight on: nothing is held, or it comes from middleware through which we send. */
+  private get passes(): boolean {
+    return this.state === 'open' || this.sending > 0;
+  }
 
   private get hasHeldSomething(): boolean {
     return this.state === 'holding' && (this.head !== undefined || this.heldBytes > 0);
@@ -301,7 +318,10 @@ export class ResponseWire implements AppSide {
     if (this.outgrown) return this.clientLeft || (this.call('write', bytes) as boolean);
     this.chunks.push(bytes);
     this.heldBytes += bytes.byteLength;
-    if (!isLast && this.becomesStream()) return this.startSink();
+    if (!isLast && this.becomesStream()) {
+      const room = this.startSink();
+      if (room !== undefined) return room;
+    }
     if (this.heldBytes <= this.limit) return true;
     // Too large to keep: what is held goes out, the rest follows as it comes, and only the end waits
     // for the record. Memory stays bounded whatever the size.
@@ -319,11 +339,12 @@ export class ResponseWire implements AppSide {
     return false;
   }
 
-  private startSink(): boolean {
+  /** Undefined where nobody takes the pieces: they are held like any other body. */
+  private startSink(): boolean | undefined {
     clearTimeout(this.streamTimer);
-    if (this.sink || this.outgrown || this.state !== 'holding') return true;
+    if (this.sink || this.outgrown || this.state !== 'holding') return undefined;
     this.sink = this.holder?.streams(this.currentHead());
-    if (!this.sink) return true;
+    if (!this.sink) return undefined;
     this.state = 'streaming';
     const held = this.chunks;
     this.chunks = [];
@@ -334,6 +355,7 @@ export class ResponseWire implements AppSide {
 
   private setOwnHead(headers: readonly RecordedHeader[]): void {
     for (const name of BODY_HEADERS) this.response.removeHeader(name);
+    this.response.statusMessage = ''; // the reason of another answer
     setHeaders(this.response, headers);
   }
 
@@ -344,10 +366,12 @@ export class ResponseWire implements AppSide {
     else this.call('writeHead', status, reason, headers);
   }
 
-  private takeEndCallback(): () => void {
-    const callbacks = this.endCallbacks;
+  private sendEnd(body?: Uint8Array): void {
+    // As listeners rather than as arguments: middleware that wraps `end` takes a callback for a chunk.
+    for (const callback of this.endCallbacks) this.response.once('finish', () => callback());
     this.endCallbacks = [];
-    return () => callbacks.forEach((callback) => callback());
+    if (body && body.byteLength > 0) this.call('end', body);
+    else this.call('end');
   }
 
   private install(): void {

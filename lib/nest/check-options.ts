@@ -71,6 +71,7 @@ const ROUTE_CHECKS: Readonly<Record<string, Check>> = {
   inFlight: fixed('reject', 'join'),
   joinTimeout: duration,
   afterCrash: choice('block', 'rerun'),
+  transaction: boolean,
   onDisconnect: fixed('continue', 'cancel'),
   recordWhen: (value, option) => expect(typeof value === 'function', option, value, 'a function of the outcome'),
   maxRecordBytes: bytes,

@@ -1,6 +1,6 @@
 import { createParamDecorator, SetMetadata, type ExecutionContext } from '@nestjs/common';
 import type { StepContext } from '../core/steps.js';
-import { currentScope, type IdempotencyRunContext, type RunScope } from '../core/context.js';
+import { currentScope, type IdempotencyRunContext, type RunManager, type RunScope } from '../core/context.js';
 import type { IdempotencyRouteOptions } from './options.js';
 
 /** Where the decorator leaves its options; a text, so that both builds of the package find it. */
@@ -57,6 +57,9 @@ class LateContext implements IdempotencyRunContext {
   }
   downstreamKey(name: string): string {
     return this.context.downstreamKey(name);
+  }
+  get manager(): RunManager {
+    return this.context.manager;
   }
   step<T>(name: string, fn: (step: StepContext) => T | Promise<T>): Promise<T> {
     return this.context.step(name, fn);

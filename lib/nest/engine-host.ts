@@ -2,11 +2,15 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { BeforeApplicationShutdown, OnApplicationShutdown, OnModuleInit } from '@nestjs/common';
 import { ModuleRef } from '@nestjs/core';
 import { Engine } from '../core/engine.js';
-import { IdempotencyStoreError } from '../core/errors.js';
+import { IdempotencyConfigError, IdempotencyStoreError } from '../core/errors.js';
 import { Purger } from '../core/purger.js';
 import type { IdempotencyStore, IdempotencyStoreFactory } from '../core/store.js';
 import type { ModuleSettings } from './resolve-options.js';
+import { RouteTable } from './route-table.js';
 import { IDEMPOTENCY_SETTINGS } from './tokens.js';
+
+/** Enough for runs that listen to their signal to end and be settled. */
+const SETTLE_MS = 1_000;
 
 interface Started {
   readonly store: IdempotencyStore;
@@ -24,6 +28,7 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
   constructor(
     @Inject(IDEMPOTENCY_SETTINGS) private readonly settings: ModuleSettings,
     @Inject(ModuleRef) private readonly moduleRef: ModuleRef,
+    @Inject(RouteTable) private readonly routes: RouteTable,
   ) {}
 
   async onModuleInit(): Promise<void> {
@@ -47,6 +52,9 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
     const { started } = this;
     if (!started) return;
     await started.engine.drain(this.settings.shutdownTimeoutMs);
+    // What still streams is marked interrupted now, so that its followers need not wait for the lease.
+    started.engine.interrupt(new Error('The application shuts down.'));
+    await started.engine.drain(SETTLE_MS);
     if (started.engine.runningCount > 0) {
       this.logger.warn(
         `${started.engine.runningCount} operation(s) still run after shutdownTimeout; their outcome will not be recorded.`,
@@ -72,6 +80,7 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
 
   private async start(): Promise<Started> {
     const store = await this.createStore();
+    this.checkNeeds(store);
     try {
       await store.start?.();
     } catch (error) {
@@ -95,6 +104,20 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
   }
 
   private isBooted = false;
+
+  private checkNeeds(store: IdempotencyStore): void {
+    const { transactions, events } = this.routes.needs;
+    if (transactions !== undefined && !store.transactions) {
+      throw new IdempotencyConfigError(
+        `${transactions}: transaction: true needs a store that shares a transaction with the handler's writes: typeormStore(). The store '${store.name}' cannot.`,
+      );
+    }
+    if (events !== undefined && !store.events) {
+      throw new IdempotencyConfigError(
+        `${events}: server-sent events need a store that keeps an event log. The store '${store.name}' does not; write @Idempotent(false) on the handler, or use another store.`,
+      );
+    }
+  }
 
   private async createStore(): Promise<IdempotencyStore> {
     const { store } = this.settings.options;

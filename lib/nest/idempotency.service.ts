@@ -20,7 +20,7 @@ import { IDEMPOTENCY_SETTINGS } from './tokens.js';
 /** The options of a route that mean something without a request. */
 type PolicyOptions = Pick<
   IdempotencyRouteOptions,
-  'retention' | 'lease' | 'maxDuration' | 'inFlight' | 'joinTimeout' | 'afterCrash' | 'maxRecordBytes'
+  'retention' | 'lease' | 'maxDuration' | 'inFlight' | 'joinTimeout' | 'afterCrash' | 'maxRecordBytes' | 'transaction'
 >;
 
 /** An operation to run once: what it is, whose it is, its key, and what it is about. */
@@ -78,6 +78,9 @@ export class IdempotencyService {
   ): Promise<IdempotencyResult<T>> {
     const { name, fingerprint, policy } = this.read(operation);
     const engine = await this.host.engine();
+    if (policy.transaction && !engine.hasTransactions) {
+      throw new TypeError('transaction: true needs a store that shares a transaction: typeormStore().');
+    }
     const execution = await engine.execute<T>({ ...name, fingerprint, policy }, async ({ context }) => {
       try {
         const value = await withRun(context, () => fn(context));
@@ -183,6 +186,19 @@ export class IdempotencyService {
     const forgotten = await (await this.host.store()).forget(recordKey);
     (await this.host.engine()).dropReplay(recordKey);
     return forgotten;
+  }
+
+  /**
+   * Asks the run of this record, in whatever process, to stop: its `context.signal` is aborted within a
+   * third of its lease (a stream's: with its next batch), and a stream ends as cancelled for everyone.
+   * False where nothing runs.
+   */
+  async cancel(name: RecordName): Promise<boolean> {
+    const recordKey = recordKeyOf(checkName(name));
+    const store = await this.host.store();
+    if (!store.requestCancel) throw new TypeError(`The store '${store.name}' cannot cancel runs.`);
+    (await this.host.engine()).cancel(recordKey);
+    return store.requestCancel(recordKey);
   }
 
   /** Removes expired records, at most `limit` of them, and returns how many. The module does so by itself. */

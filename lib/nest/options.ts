@@ -48,6 +48,11 @@ export interface IdempotencyRouteOptions {
   afterCrash?: 'block' | 'rerun' | RecoverFunction;
   /** What a client that leaves does to the run: nothing, or `context.signal` is aborted. Default `'continue'`. */
   onDisconnect?: 'continue' | 'cancel';
+  /**
+   * `true`: the handler runs in a database transaction (`context.manager`), which completes the record
+   * too: exactly once for what it writes through it. Stores on TypeORM only. Default false.
+   */
+  transaction?: boolean;
   /** Which answers are kept. Default: below 500 but 401, 403, 408, 409, 425 and 429. */
   recordWhen?: RecordWhen;
   /**

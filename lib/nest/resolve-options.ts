@@ -70,6 +70,7 @@ export function resolvePolicy(options: IdempotencyRouteOptions, where: string): 
     joinTimeoutMs: ms('joinTimeout'),
     afterCrash: options.afterCrash ?? 'block',
     maxRecordBytes: options.maxRecordBytes ?? DEFAULTS.maxRecordBytes,
+    transaction: options.transaction ?? false,
     stream: {
       flushAfterMs: parseDuration(options.stream?.flushAfter ?? '40ms', `${where}.stream.flushAfter`),
       flushItems: options.stream?.flushItems ?? 64,

@@ -22,6 +22,9 @@ export class RouteTable {
   private readonly routes = new Map<unknown, HttpRoute | null>();
   private readonly scanner = new MetadataScanner();
 
+  /** What routes need of the store, each with the first route that needs it. */
+  readonly needs: { transactions?: string; events?: string } = {};
+
   constructor(
     @Inject(IDEMPOTENCY_SETTINGS) private readonly settings: ModuleSettings,
     @Inject(ModulesContainer) modules: ModulesContainer,
@@ -57,7 +60,10 @@ export class RouteTable {
       const handler = hookHandler(controller.prototype as object, name);
       const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, controller);
       const isSse = Boolean(Reflect.getMetadata(SSE, method));
-      this.routes.set(handler, resolveRoute(handler, where, this.settings, layers, { version, isSse }));
+      const route = resolveRoute(handler, where, this.settings, layers, { version, isSse });
+      if (route.policy.transaction) this.needs.transactions ??= where;
+      if (isSse) this.needs.events ??= where;
+      this.routes.set(handler, route);
     }
   }
 
