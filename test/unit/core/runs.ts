@@ -29,9 +29,12 @@ export const POLICY: RunPolicy = {
   maxDurationMs: 60_000,
   retentionMs: 60_000,
   inFlight: 'reject',
+  followStreams: false,
   joinTimeoutMs: 10_000,
   afterCrash: 'block',
+  transaction: false,
   maxRecordBytes: 1_000_000,
+  stream: { flushAfterMs: 1, flushItems: 1, flushBytes: 1, maxBytes: 1_000_000, maxItems: 1_000 },
 };
 
 /** A memory store that can be made to fail. */
