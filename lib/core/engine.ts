@@ -13,6 +13,7 @@ import { findOrUnavailable, outcomeUnknownError, reusedError, streamGoneError } 
 import { ReplayCache, type ReplayCacheLimits } from './replay-cache.js';
 import { settleRun, undoClaim, type RunOutcome } from './settle.js';
 import { runInTransaction } from './run-in-transaction.js';
+import { SharedLooks } from './shared-looks.js';
 import type { ClaimRequest, ClaimResult, IdempotencyStore, WriteResult } from './store.js';
 import { streamToken, type StreamCursor } from './streams/cursor.js';
 import { followStream, type StreamPart } from './streams/follower.js';
@@ -50,6 +51,7 @@ export type RunFunction<T> = (run: ActiveRun) => Promise<RunOutcome<T>>;
 export class Engine {
   private readonly replays: ReplayCache;
   private readonly durations = new UsualDurations();
+  private readonly looks = new SharedLooks((request) => this.claim(request));
   private readonly running = new Set<Promise<unknown>>();
   private readonly runs = new Set<ActiveRun>();
   private readonly feeds = new Map<string, LiveFeed>();
@@ -230,7 +232,7 @@ export class Engine {
   /** A waiter's next look: another waiter of this process may already have fetched the answer. */
   private async askAgain(request: ClaimRequest): Promise<ClaimResult> {
     const hot = this.replays.get(request.recordKey);
-    if (!hot) return this.claim(request);
+    if (!hot) return this.looks.ask(request);
     if (hot.fingerprint !== request.fingerprint) return { kind: 'reused' };
     return { kind: 'completed', record: hot.asRecord(request), remainingMs: 0 };
   }

@@ -37,9 +37,13 @@ export async function waitForRunning(waiting: Waiting): Promise<{ result: ClaimR
       const result = await waiting.ask();
       const restMs = until - monotonicNow();
       if (result.kind !== 'in_progress' || waiting.enough?.(result)) return { result, askedAt };
-      if (restMs <= 0 || waiting.callerLeft?.aborted) return { result, askedAt };
+      if (restMs <= 0) return { result, askedAt };
       // The lease may end before the next poll; then the record is abandoned and no hint tells.
-      await bell.wait(Math.min(poll, restMs, Math.max(1, result.leaseRemainingMs + 1)));
+      if (!waiting.callerLeft?.aborted) {
+        await bell.wait(Math.min(poll, restMs, Math.max(1, result.leaseRemainingMs + 1)));
+      }
+      // Not asked once more: it might win the claim, for nobody.
+      if (waiting.callerLeft?.aborted) return { result, askedAt };
       poll = Math.min(poll * 2, LONGEST_POLL_MS);
     }
   } finally {
