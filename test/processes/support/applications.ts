@@ -54,6 +54,11 @@ export class Application {
     return (await this.ask<{ forgotten: boolean }>('forget', { name: nameOf(route, key) })).forgotten;
   }
 
+  /** When each answer to a request with this key left the application. */
+  async answeredAt(key: string): Promise<number[]> {
+    return (await this.ask<{ answeredAt: number[] }>('answers', { key })).answeredAt;
+  }
+
   async stats(): Promise<Stats> {
     return (await send(`${this.process.url}/stats`, { method: 'GET', agent: this.agent })).json<Stats>();
   }
@@ -112,7 +117,8 @@ export class Applications {
 
 export function headersOf({ key, scope }: { key: string; scope?: string | undefined }): Record<string, string> {
   return {
-    'idempotency-key': key,
+    // Bare where that is possible, else in quotes: an RFC 9651 String.
+    'idempotency-key': /[ ",;\\]/.test(key) ? `"${key.replace(/[\\"]/g, '\\$&')}"` : key,
     ...(scope === undefined ? {} : { 'x-tenant': Buffer.from(scope).toString('base64url') }),
   };
 }
