@@ -1,6 +1,9 @@
 import { request } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
 
+/** Nothing in the story takes longer, so that a broken service breaks the story instead of stopping it. */
+const ANSWERED_WITHIN_MS = 20_000;
+
 export interface Answer {
   readonly status: number;
   readonly headers: Headers;
@@ -25,6 +28,7 @@ export async function send(baseUrl: string, { path, apiKey, key, body }: Call): 
       ...(body === undefined || body instanceof FormData ? {} : { 'content-type': 'application/json' }),
     },
     body: body === undefined || body instanceof FormData ? body : JSON.stringify(body),
+    signal: AbortSignal.timeout(ANSWERED_WITHIN_MS),
   });
   return { status: response.status, headers: response.headers, body: await response.text() };
 }

@@ -1,0 +1,66 @@
+import { readSettings, type Settings } from '../../sample-app/src/settings.js';
+import { startService, type RunningService } from '../../sample-app/src/service.js';
+import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
+
+export const KEYS = { acme: 'sk-acme-demo', globex: 'sk-globex-demo', operator: 'sk-operator-demo' } as const;
+
+export interface TestService extends RunningService {
+  readonly database: TestDatabase;
+}
+
+/** The sample application in this process, with an environment of its own. */
+export async function serviceFor(name: string, env: Record<string, string> = {}): Promise<TestService> {
+  const database = await createTestDatabase(name);
+  const service = await startService(settingsAt(database.url, env), { logger: false });
+  return Object.assign(service, { database });
+}
+
+export function settingsAt(databaseUrl: string, env: Record<string, string> = {}): Settings {
+  return readSettings({ PORT: '0', DATABASE_URL: databaseUrl, MODEL_DELAY_MS: '20', PAYMENT_DELAY_MS: '5', ...env });
+}
+
+export interface Reply {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The body as JSON, to be looked at member by member. */
+  readonly json: any;
+}
+
+export interface Post {
+  readonly key?: string;
+  readonly apiKey?: string;
+  readonly body: object;
+}
+
+export async function post({ url }: { url: string }, path: string, { key, apiKey, body }: Post): Promise<Reply> {
+  const isForm = body instanceof FormData;
+  return read(
+    await fetch(`${url}${path}`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${apiKey ?? KEYS.acme}`,
+        ...(key !== undefined && { 'idempotency-key': key }),
+        ...(!isForm && { 'content-type': 'application/json' }),
+      },
+      body: isForm ? body : JSON.stringify(body),
+    }),
+  );
+}
+
+export async function get({ url }: { url: string }, path: string, apiKey: string = KEYS.acme): Promise<Reply> {
+  return read(await fetch(`${url}${path}`, { headers: { authorization: `Bearer ${apiKey}` } }));
+}
+
+export async function usage(service: { url: string }, apiKey: string = KEYS.acme): Promise<any> {
+  return (await get(service, '/v1/usage', apiKey)).json;
+}
+
+export function chat(content: string): object {
+  return { model: 'any', messages: [{ role: 'user', content }] };
+}
+
+async function read(response: Response): Promise<Reply> {
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text, json: JSON.parse(text) as unknown };
+}
