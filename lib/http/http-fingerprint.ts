@@ -53,7 +53,7 @@ function bodyText(exchange: HttpExchange, omit: readonly string[]): string {
   if (body === undefined || body === null) return body === null && rawBody?.length ? 'null' : '';
   if (rawBody !== undefined && typeof body === 'object' && isJson(mediaType)) {
     // The parser has made some numbers equal that the client wrote apart.
-    const exact = readExactJson(rawBody.toString('utf8'));
+    const exact = readExactJson(rawBody.toString('utf8').replace(/^\ufeff/, ''));
     if (exact) return canonicalText(exact.value, omit);
   }
   return canonicalText(body, omit);
@@ -65,20 +65,31 @@ const isJson = (mediaType: string): boolean => mediaType === 'application/json' 
 function splitUrl(url: string): { path: string; query: readonly (readonly [string, string])[] } {
   const at = url.indexOf('?');
   const path = at < 0 ? url : url.slice(0, at);
-  const query = at < 0 ? [] : [...new URLSearchParams(url.slice(at + 1))];
+  const query = at < 0 ? [] : readQuery(url.slice(at + 1));
   query.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  return { path: decodePath(path), query };
+  // `/a%62` and `/ab` are one path to the router; an escaped slash is no slash.
+  return { path: canonicalText(path.split('/').map(decode)), query };
 }
 
-/** `/a%62` and `/ab` are one path to the router; an escaped slash stays what it is. */
-function decodePath(path: string): string {
-  if (!path.includes('%')) return path;
+function readQuery(text: string): (readonly [string, string])[] {
+  return text
+    .split('&')
+    .filter((pair) => pair !== '')
+    .map((pair) => {
+      const at = pair.indexOf('=');
+      const [name, value] = at < 0 ? [pair, ''] : [pair.slice(0, at), pair.slice(at + 1)];
+      return [decode(name.replaceAll('+', ' ')), decode(value.replaceAll('+', ' '))] as const;
+    });
+}
+
+/**
+ * What is no UTF-8 (`%FF`) keeps its escapes: one query parser shows them to the handler, another one a
+ * replacement. The half of a surrogate pair before them is something that no text decodes to.
+ */
+function decode(text: string): string {
   try {
-    return path
-      .split('/')
-      .map((segment) => encodeURIComponent(decodeURIComponent(segment)))
-      .join('/');
+    return decodeURIComponent(text);
   } catch {
-    return path;
+    return `\ud800${text}`;
   }
 }

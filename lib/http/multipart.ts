@@ -30,7 +30,7 @@ export async function multipartParts(exchange: HttpExchange, omit: readonly stri
   for (const upload of exchange.uploads) {
     for (const file of listFiles(upload)) files.push(await fileText(file));
   }
-  const fields: Record<string, unknown> = {};
+  const fields = Object.create(null) as Record<string, unknown>; // a field may be named __proto__
   for (const [name, value] of Object.entries((exchange.body ?? {}) as Record<string, unknown>)) {
     const values: unknown[] = [];
     for (const part of Array.isArray(value) ? value : [value]) {
