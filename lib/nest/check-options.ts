@@ -36,7 +36,7 @@ const texts: Check = (value, option) =>
 
 const fingerprint: Check = (value, option) => {
   if (value === false || typeof value === 'function') return;
-  expect(typeof value === 'object' && value !== null, option, value, '{ headers, omit }, a function or false');
+  expect(isRecord(value), option, value, '{ headers, omit }, a function or false');
   checkNames(value as object, option, { headers: texts, omit: texts });
 };
 
@@ -44,12 +44,7 @@ const group =
   (checks: Readonly<Record<string, Check>>, orFalse = true): Check =>
   (value, option) => {
     if (value === false && orFalse) return;
-    expect(
-      typeof value === 'object' && value !== null,
-      option,
-      value,
-      `an object of ${Object.keys(checks).join(', ')}`,
-    );
+    expect(isRecord(value), option, value, `an object of ${Object.keys(checks).join(', ')}`);
     checkNames(value as object, option, checks);
   };
 
@@ -103,13 +98,14 @@ const MODULE_CHECKS: Readonly<Record<string, Check>> = {
 
 /** @throws IdempotencyConfigError that names the option, what it holds, and what to write */
 export function checkRouteOptions(options: object, where: string): void {
+  expect(isRecord(options), where, options, 'an object of options, or false');
   checkNames(options, where, ROUTE_CHECKS);
 }
 
 /** @throws IdempotencyConfigError as `checkRouteOptions`; above all where `scope` or `store` is missing */
 export function checkModuleOptions(options: object): void {
   const where = 'IdempotencyModule';
-  if (typeof options !== 'object' || options === null) {
+  if (!isRecord(options)) {
     throw new IdempotencyConfigError(
       `${where}: options are missing. Write IdempotencyModule.forRoot({ store, scope }).`,
     );
@@ -147,11 +143,13 @@ function expect(holds: boolean, option: string, value: unknown, wanted: string):
   const shown =
     typeof value === 'string'
       ? `'${value.slice(0, 60)}'`
-      : typeof value === 'object' && value !== null
-        ? 'an object'
+      : (typeof value === 'object' && value !== null) || typeof value === 'function'
+        ? `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`
         : String(value);
   throw new IdempotencyConfigError(`${option}: ${shown} is not possible. Write ${wanted}.`);
 }
+
+const isRecord = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
 
 function isStore(value: unknown): boolean {
   const store = value as { claim?: unknown; createStore?: unknown } | null;

@@ -112,6 +112,6 @@ export class RouteTable {
 function layersOf(controller: object, method: object): readonly IdempotencyRouteOptions[] | undefined {
   const onClass = Reflect.getMetadata(IDEMPOTENT, controller) as Layer;
   const onMethod = Reflect.getMetadata(IDEMPOTENT, method) as Layer;
-  if (onMethod === false || (onMethod === undefined && !onClass)) return undefined;
-  return [onClass, onMethod].filter((layer): layer is IdempotencyRouteOptions => typeof layer === 'object');
+  if (onMethod === false || (onMethod === undefined && (onClass === undefined || onClass === false))) return undefined;
+  return [onClass, onMethod].filter((layer) => layer !== undefined && layer !== false);
 }

@@ -1,5 +1,6 @@
 import { HttpException } from '@nestjs/common';
 import {
+  IdempotencyCursorInvalidError,
   IdempotencyInProgressError,
   IdempotencyKeyInvalidError,
   IdempotencyKeyMissingError,
@@ -21,6 +22,7 @@ const ERRORS: [IdempotencyError, number, string][] = [
   [new IdempotencyInProgressError('Running.', 7), 409, 'idempotency_in_progress'],
   [new IdempotencyOutcomeUnknownError('Unknown.'), 409, 'idempotency_outcome_unknown'],
   [new IdempotencyResponseNotKeptError('Not kept.'), 410, 'idempotency_response_not_kept'],
+  [new IdempotencyCursorInvalidError('Bad cursor.', { param: 'Last-Event-ID' }), 400, 'idempotency_cursor_invalid'],
   [new IdempotencyStoreError('connect ECONNREFUSED db.internal:5432'), 503, 'idempotency_store_unavailable'],
 ];
 
