@@ -190,26 +190,24 @@ describeStores('duplicates that join the running request', (backend: Backend) =>
     for (const answer of answers) if (answer !== originals[0]) expectReplayOf(originals[0]!, answer);
     expect(desk.runsOf(key)).toHaveLength(2);
   }, 60_000);
-});
 
-describeServers('duplicates that join a request whose process is killed', (backend) => {
-  let desk: Desk;
-  let place: Place;
-  let apps: Applications;
+  if (backend.name === 'memory') return;
 
-  beforeAll(async () => {
-    desk = await Desk.open();
-    place = await backend.open('joining-killed');
-    apps = await Applications.start(backend.processes, desk, { store: place.store });
-  }, BOOT_MS);
+  it('get the answer all the same when the connections that hear hints are cut', async () => {
+    const { place } = open;
+    let cuts = 0;
+    const cut = await joinOne(open, 'cut', 1_500, async () => {
+      for (const until = Date.now() + 500; Date.now() < until;) {
+        cuts += await place.killListeners();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    });
+    expect(cuts).toBeGreaterThan(0);
+    expect(cut.waits.at(-1)).toBeLessThan(POLL_MS + 2_000);
+  }, 60_000);
 
-  afterAll(async () => {
-    await apps?.close();
-    await place?.close();
-    desk?.close();
-  });
-
-  it('block: all get outcome unknown; rerun: one takes over and all get its answer', async () => {
+  it('when the process of the running one is killed, block: all get outcome unknown; rerun: one takes over, and all get its answer', async () => {
+    const { apps, desk } = open;
     const victim = apps.at(0);
     desk.hold('block');
     desk.tell('rerun', ({ attempt }) => (attempt === 1 ? new Promise(() => undefined) : { lasts: 200 }));
@@ -269,34 +267,5 @@ describeServers('duplicates that join while no hint comes', (backend) => {
     const { waits } = await joinOne(open, 'no-hints', 1_500);
     // The next look comes within a second; the rest is a busy machine's.
     expect(waits.at(-1)).toBeLessThan(POLL_MS + 2_000);
-  }, 60_000);
-});
-
-describeServers('duplicates that join while the listening connections are cut', (backend) => {
-  const open = {} as { desk: Desk; place: Place; apps: Applications };
-
-  beforeAll(async () => {
-    open.desk = await Desk.open();
-    open.place = await backend.open('joining-cut');
-    open.apps = await Applications.start(2, open.desk, { store: open.place.store });
-  }, BOOT_MS);
-
-  afterAll(async () => {
-    await open.apps?.close();
-    await open.place?.close();
-    open.desk?.close();
-  });
-
-  it('get the answer all the same, and hints work again afterwards', async () => {
-    const { place } = open;
-    let cuts = 0;
-    const cut = await joinOne(open, 'cut', 1_500, async () => {
-      for (const until = Date.now() + 500; Date.now() < until;) {
-        cuts += await place.killListeners();
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    });
-    expect(cuts).toBeGreaterThan(0);
-    expect(cut.waits.at(-1)).toBeLessThan(POLL_MS + 2_000);
   }, 60_000);
 });

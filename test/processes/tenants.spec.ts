@@ -9,11 +9,14 @@ const KEYS = ['order-1', 'order-2', 'order-3'];
 
 /** Pairs that are one text once they are joined by something, and names that mean something elsewhere. */
 const HOSTILE: readonly (readonly [scope: string, key: string])[] = [
-  ...[':', '/', ';', '"', '|', ',', ' ', '.', '-', '_', '::', '%3A', '}{', '\\'].flatMap((delimiter) => [
+  ...[':', '/', ';', '"', '|', ',', ' ', '.', '-', '_', '::', '%3A', '}{', '\\', '","'].flatMap((delimiter) => [
     [`a${delimiter}b`, 'c'] as const,
     ['a', `b${delimiter}c`] as const,
     [`a${delimiter}b${delimiter}c`, 'd'] as const,
     [`a${delimiter}b`, `c${delimiter}d`] as const,
+    // What stands between the two in a name made of all three parts.
+    [`e${delimiter}POST /jobs/plain${delimiter}f`, 'g'] as const,
+    ['e', `f${delimiter}POST /jobs/plain${delimiter}g`] as const,
   ]),
   ...['\0', '\n', '\r\n', '\u2028', 'ä', 'a\u0308', '😀', '\ud800'].map((odd) => [`a${odd}b`, 'c'] as const),
   ...['1', '01', '1.0', 'true', 'null', 'undefined', '__proto__', 'constructor', 'global'].flatMap((name) => [
