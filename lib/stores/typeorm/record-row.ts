@@ -94,7 +94,7 @@ function answerOf(row: Row): RecordedAnswer {
     const end = row['stream_end'] as StreamedAnswer['end'];
     return { kept: 'stream', status: number(row, 'status'), headers, end, items: number(row, 'stream_items') };
   }
-  const { buffer, byteOffset, byteLength } = Buffer.from(text(row, 'body_hex'), 'hex');
+  const { buffer, byteOffset, byteLength } = Buffer.from(text(row, 'body_base64'), 'base64');
   return { kept: true, status, headers, body: new Uint8Array(buffer, byteOffset, byteLength) };
 }
 

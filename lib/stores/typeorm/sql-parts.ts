@@ -71,15 +71,15 @@ export function millis(interval: string): string {
 
 export const VIEW_NAMES = [
   ...['operation', 'fingerprint', 'state', 'created_ms', 'claimed_ms', 'lease_ms', 'completed_ms', 'expires_ms'],
-  ...['status', 'headers', 'not_kept', 'stream_end', 'stream_items', 'body_hex'],
+  ...['status', 'headers', 'not_kept', 'stream_end', 'stream_items', 'body_base64'],
 ];
 
-/** Times as milliseconds and bytes as hex, so that neither DateStyle, bytea_output nor a type parser of the application matters. */
+/** Times as milliseconds and bytes as base64 (much faster to read than hex), so that neither DateStyle, bytea_output nor a type parser of the application matters. */
 export function viewColumns(now: string, withBody: string): string {
   const instant = (column: string): string => `floor(${millis(column)})::bigint`;
   return `operation, fingerprint,
   CASE WHEN state = 'in_progress' AND lease_until <= ${now} THEN 'abandoned' ELSE state END AS state,
   ${instant('created_at')} AS created_ms, ${instant('claimed_at')} AS claimed_ms, ${instant('lease_until')} AS lease_ms,
   ${instant('completed_at')} AS completed_ms, ${instant('expires_at')} AS expires_ms,
-  status, headers, not_kept, stream_end, stream_items, CASE WHEN ${withBody} THEN encode(body, 'hex') END AS body_hex`;
+  status, headers, not_kept, stream_end, stream_items, CASE WHEN ${withBody} THEN encode(body, 'base64') END AS body_base64`;
 }
