@@ -1,4 +1,12 @@
-import type { Claim, RecordedAnswer, RecordState, RecordView } from '../../core/record.js';
+import type { StreamHead } from '../../core/event-log.js';
+import type { Claim, RecordedAnswer, RecordedHeader, RecordState, RecordView } from '../../core/record.js';
+import type { RenewResult } from '../../core/store.js';
+
+/** What an attempt has streamed. The items are the one thing that grows in place. */
+export interface MemoryStream {
+  readonly head: StreamHead;
+  readonly items: Uint8Array[];
+}
 
 /**
  * A record as the memory store holds it. Never changed in place: each write puts a new object, so
@@ -24,6 +32,12 @@ export interface MemoryRecord {
   readonly retentionMs: number;
   readonly keepAbandoned: boolean;
   readonly answer: RecordedAnswer | undefined;
+  /** The event log of the latest attempt, once it has appended to it. */
+  readonly stream: MemoryStream | undefined;
+  /** Finished steps, of all attempts. */
+  readonly steps: ReadonlyMap<string, Uint8Array>;
+  /** Whether somebody has asked for the present claim to be cancelled. */
+  readonly cancelRequested: boolean;
   /** What `release` without a run puts back: the record as it was before the present claim. */
   readonly before: MemoryRecord | undefined;
   /** The claim that was undone last, so that its release, sent again, finds that it has been done. */
@@ -44,6 +58,11 @@ export function expiryOf(record: MemoryRecord): number {
 /** Whether the claim with this token is the record's and may write at `now`. */
 export function isHeldBy(claimToken: string, record: MemoryRecord, now: number): boolean {
   return record.claimToken === claimToken && stateAt(record, now) === 'in_progress';
+}
+
+/** What a write that renews tells its claim. */
+export function writtenTo(record: MemoryRecord): RenewResult {
+  return record.cancelRequested ? 'cancel_requested' : 'written';
 }
 
 /** The claim that holds the record. */
@@ -70,16 +89,23 @@ export function viewOf(record: MemoryRecord, now: number): RecordView {
     ...(state === 'completed' && record.settledAt !== undefined && { completedAt: new Date(record.settledAt) }),
     ...(state !== 'in_progress' && expiry !== Infinity && { expiresAt: new Date(expiry) }),
     ...(record.answer && { answer: copyAnswer(record.answer) }),
+    ...(record.stream && { stream: copyHead(record.stream.head) }),
   };
 }
 
 /** A deep copy: a buffer or a list that its owner changes later must not change a record. */
 export function copyAnswer(answer: RecordedAnswer): RecordedAnswer {
-  if (!answer.kept) return { kept: false, status: answer.status, reason: answer.reason };
-  return {
-    kept: true,
-    status: answer.status,
-    headers: answer.headers.map(([name, value]) => [name, value] as const),
-    body: new Uint8Array(answer.body),
-  };
+  const { kept, status } = answer;
+  if (kept === 'stream') return { kept, ...copyHead(answer), end: answer.end, items: answer.items };
+  if (!kept) return { kept, status, reason: answer.reason };
+  return { kept, status, headers: copyHeaders(answer.headers), body: new Uint8Array(answer.body) };
+}
+
+/** A deep copy of a stream's status and headers. */
+export function copyHead({ status, headers }: StreamHead): StreamHead {
+  return { status, headers: copyHeaders(headers) };
+}
+
+function copyHeaders(headers: readonly RecordedHeader[]): RecordedHeader[] {
+  return headers.map(([name, value]) => [name, value] as const);
 }

@@ -103,7 +103,7 @@ export const answerCases: CaseGroup = {
       await b.completed();
       for (const read of [async () => (await b.asks('completed')).record.answer, async () => (await b.view()).answer]) {
         const answer = await read();
-        assert.ok(answer?.kept);
+        assert.ok(answer?.kept === true);
         answer.body.fill(0);
         sameAnswer(await read(), textAnswer('first'));
       }

@@ -185,7 +185,7 @@ export function flat(view: RecordView | undefined): unknown {
 }
 
 function flatAnswer(answer: RecordedAnswer): object {
-  if (!answer.kept) return answer;
+  if (answer.kept !== true) return answer;
   const { body } = answer;
   assert.ok(ArrayBuffer.isView(body), 'the body is a Uint8Array');
   return { ...answer, body: `${body.byteLength} bytes, sha256 ${createHash('sha256').update(body).digest('hex')}` };

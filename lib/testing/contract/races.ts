@@ -179,7 +179,7 @@ export const raceCases: CaseGroup = {
       );
       assert.deepEqual(new Set(results), new Set(['written']));
       const { answer } = await b.view();
-      assert.ok(answer?.kept);
+      assert.ok(answer?.kept === true);
       assert.match(Buffer.from(answer.body).toString(), /^answer \d$/);
       await b.store.complete(claim, textAnswer('another'), HOUR_MS);
       sameAnswer((await b.view()).answer, answer);

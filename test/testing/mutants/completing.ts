@@ -1,5 +1,5 @@
 import type { ClaimRef, RecordedAnswer, RecordView } from '../../../lib/core/record.js';
-import type { WriteResult } from '../../../lib/core/store.js';
+import type { RenewResult, WriteResult } from '../../../lib/core/store.js';
 import { Mutable, type Mutant } from './mutable.js';
 
 /** Bugs of `renew` and `complete`. */
@@ -7,7 +7,7 @@ export const COMPLETING_MUTANTS: Readonly<Record<string, Mutant>> = {
   'renew does not look at the token': {
     noticedBy: /a write under a token that is not the record's/,
     Store: class extends Mutable {
-      override renew({ recordKey }: ClaimRef, leaseMs: number): Promise<WriteResult> {
+      override renew({ recordKey }: ClaimRef, leaseMs: number): Promise<RenewResult> {
         return super.renew(this.tokenless(recordKey), leaseMs);
       }
     },
@@ -15,7 +15,7 @@ export const COMPLETING_MUTANTS: Readonly<Record<string, Mutant>> = {
   'renew brings a lapsed lease back': {
     noticedBy: /after the lease every write is lost/,
     Store: class extends Mutable {
-      override renew(claim: ClaimRef, leaseMs: number): Promise<WriteResult> {
+      override renew(claim: ClaimRef, leaseMs: number): Promise<RenewResult> {
         this.leaseless(claim);
         return super.renew(claim, leaseMs);
       }
@@ -24,7 +24,7 @@ export const COMPLETING_MUTANTS: Readonly<Record<string, Mutant>> = {
   'renew adds to the old end': {
     noticedBy: /renew counts from now/,
     Store: class extends Mutable {
-      override renew(claim: ClaimRef, leaseMs: number): Promise<WriteResult> {
+      override renew(claim: ClaimRef, leaseMs: number): Promise<RenewResult> {
         const left = (this.record(claim.recordKey)?.leaseUntil ?? 0) - this.time.now();
         return super.renew(claim, leaseMs + Math.max(0, left));
       }
@@ -115,8 +115,9 @@ export const COMPLETING_MUTANTS: Readonly<Record<string, Mutant>> = {
     noticedBy: /a body of all 256 byte values/,
     Store: class extends Mutable {
       override complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult> {
-        const body = answer.kept && new TextEncoder().encode(new TextDecoder().decode(answer.body));
-        return super.complete(claim, body ? { ...answer, body } : answer, retentionMs);
+        if (answer.kept !== true) return super.complete(claim, answer, retentionMs);
+        const body = new TextEncoder().encode(new TextDecoder().decode(answer.body));
+        return super.complete(claim, { ...answer, body }, retentionMs);
       }
     },
   },
@@ -133,7 +134,11 @@ export const COMPLETING_MUTANTS: Readonly<Record<string, Mutant>> = {
     noticedBy: /every status is kept/,
     Store: class extends Mutable {
       override complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult> {
-        return super.complete(claim, { ...answer, status: answer.status ?? 0 }, retentionMs);
+        return super.complete(
+          claim,
+          answer.kept === 'stream' ? answer : { ...answer, status: answer.status ?? 0 },
+          retentionMs,
+        );
       }
     },
   },

@@ -9,6 +9,10 @@ export class Mutable extends MemoryStore {
     super({ clock: time });
   }
 
+  protected get records(): Map<string, MemoryRecord> {
+    return this.table.records;
+  }
+
   protected record(recordKey: string): MemoryRecord | undefined {
     return this.records.get(recordKey);
   }
