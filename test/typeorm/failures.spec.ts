@@ -106,14 +106,6 @@ describe('a network between store and server', () => {
     await until('the store works again', () => works(store), 2_000);
   });
 
-  it('that swallows what goes over old connections only: one call pays, the next uses a new connection', async () => {
-    await warm(store);
-    proxy.blackhole(true);
-    await expect(store.claim(request())).rejects.toBeInstanceOf(IdempotencyStoreError);
-    proxy.blackhole(false);
-    expect((await store.claim(request())).kind).toBe('claimed');
-  });
-
   it('that resets connections in use and idle ones: the calls are made again and succeed', async () => {
     const patient = await storeOver(dataSource, { deadline: '10s' });
     await warm(patient);
@@ -247,6 +239,25 @@ describe('a server that freezes', () => {
     }
     await server.resume();
     await until('the store works again', () => works(store), 5_000);
+    await store.stop?.();
+    await dataSource.destroy();
+    await server.stop();
+  });
+});
+
+describe('connections that have died without a word, as behind a firewall that forgot them', () => {
+  it('cost one call; the next ones use new connections', async () => {
+    const server = await isolatedPostgres({ io_method: 'sync' });
+    const dataSource = await connectedDataSource(server.url);
+    const store = await storeOver(dataSource, { deadline: DEADLINE_MS, notify: false });
+    await store.start?.();
+    await warm(store);
+    // The backends of all open connections stay frozen; the server itself takes new ones.
+    await server.pause();
+    process.kill(server.pid, 'SIGCONT');
+    await expect(store.claim(request())).rejects.toBeInstanceOf(IdempotencyStoreError);
+    for (let call = 0; call < 4; call += 1) expect((await store.claim(request())).kind).toBe('claimed');
+    await server.resume();
     await store.stop?.();
     await dataSource.destroy();
     await server.stop();

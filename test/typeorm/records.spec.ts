@@ -24,11 +24,11 @@ afterAll(async () => {
 });
 
 /** The row, and where and by which transactions it was written, locked or removed. */
-async function row(recordKey: string): Promise<Record<string, unknown>> {
+async function row(recordKey: string): Promise<Record<string, unknown> | undefined> {
   const [found] = (await dataSource.query(
     `SELECT *, ctid, xmin::text AS xmin, xmax::text AS xmax FROM idempotency_records WHERE record_key = $1`,
     [Buffer.from(recordKey, 'base64url')],
-  )) as [Record<string, unknown>];
+  )) as (Record<string, unknown> | undefined)[];
   return found;
 }
 
@@ -65,7 +65,7 @@ it('puts a record back as it was, to the last column, when a claim is given back
       });
       expect((await store.claim(next)).kind).toBe('claimed');
       expect(await store.release(next, { began: false })).toBe('written');
-      const { ctid: _ctid, xmin: _xmin, xmax: _xmax, ...after } = await row(own.recordKey);
+      const { ctid: _ctid, xmin: _xmin, xmax: _xmax, ...after } = (await row(own.recordKey))!;
       expect({ ...before, given_back_token: next.claimToken }).toMatchObject(after);
       expect(await store.release(next, { began: false })).toBe('written');
       expect(await store.release(request({ recordKey: own.recordKey }), { began: false })).toBe('lost');
@@ -137,6 +137,27 @@ it('makes its writes durable where the database would not, and leaves a stronger
     await runner.rollbackTransaction();
     await runner.release();
   }
+});
+
+it('purges round a row that somebody holds', async () => {
+  const over = [request(), request(), request()];
+  for (const own of over) {
+    await store.claim(own);
+    await store.complete(own, answer(), 1);
+  }
+  const runner = dataSource.createQueryRunner();
+  await runner.startTransaction();
+  await runner.query('SELECT FROM idempotency_records WHERE record_key = $1 FOR UPDATE', [
+    Buffer.from(over[1]!.recordKey, 'base64url'),
+  ]);
+  await store.purge(1_000);
+  expect(await Promise.all(over.map(async ({ recordKey }) => (await row(recordKey)) !== undefined))).toEqual([
+    ...[false, true, false],
+  ]);
+  await runner.rollbackTransaction();
+  await runner.release();
+  await store.purge(1_000);
+  expect(await row(over[1]!.recordKey)).toBeUndefined();
 });
 
 it('finds what a purge removes by the index, however much is not over', async () => {

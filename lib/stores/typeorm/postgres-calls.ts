@@ -8,6 +8,11 @@ import type { Row } from './record-row.js';
 /** Sends one statement within the call that it was given for. */
 export type Send = (statement: Statement, values: readonly unknown[]) => Promise<readonly Row[]>;
 
+/**
+ * A statement gives up so much before its call does: the silent connection is then known before the
+ * caller can try again, and cannot be handed one that is as dead.
+ */
+const EARLIER_MS = 5;
 const FIRST_PAUSE_MS = 5;
 const LONGEST_PAUSE_MS = 100;
 
@@ -86,7 +91,8 @@ export class PostgresCalls {
       return { failed: 'no_connection', error: new Error('no connection of the pool became free in time') };
     }
     try {
-      const { rows } = await client.query({ text: statement.text, values, query_timeout: remaining });
+      const query_timeout = Math.max(1, remaining - EARLIER_MS);
+      const { rows } = await client.query({ text: statement.text, values, query_timeout });
       this.alive.set(client, performance.now());
       client.release();
       return { rows };
@@ -94,7 +100,8 @@ export class PostgresCalls {
       const failed = kindOf(error);
       if (failed === 'in_doubt' || isReadOnly(error)) this.discard(client, error);
       else client.release();
-      return { failed, error };
+      const silent = sqlState(error) === undefined && performance.now() >= end - EARLIER_MS;
+      return { failed, error: silent ? new Error('no answer before the deadline', { cause: error }) : error };
     }
   }
 
