@@ -52,7 +52,7 @@ export function configErrorOf(endpoint: string, error: unknown): IdempotencyConf
   }
   if (/unknown command|NOPERM|can't run this command|has no permissions/i.test(text)) {
     return say(
-      `${at} does not let this user run scripts, without which the store cannot decide in one step. Allow EVALSHA and EVAL, and inside them TIME, HMGET, HGET, HGETALL, HSET, HDEL, DEL, PEXPIRE, PEXPIREAT, PERSIST (and PUBLISH on the store's channel).`,
+      `${at} does not let this user run scripts, without which the store cannot decide in one step. Allow EVALSHA and EVAL, and inside them TIME, HMGET, HGET, HSET, HDEL, DEL, PEXPIRE, PEXPIREAT, PERSIST (and PUBLISH on the store's channel).`,
     );
   }
   return undefined;

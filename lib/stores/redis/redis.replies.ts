@@ -1,4 +1,5 @@
-import type { ClaimRequest, ClaimResult, WriteResult } from '../../core/store.js';
+import type { StreamHead, StreamPage } from '../../core/event-log.js';
+import type { ClaimRequest, ClaimResult, RenewResult, WriteResult } from '../../core/store.js';
 import type {
   AnswerNotKept,
   RecordedAnswer,
@@ -24,6 +25,10 @@ export function text(value: unknown): string {
   throw new UnexpectedReply(value);
 }
 
+function bytes(value: unknown): Buffer {
+  return Buffer.isBuffer(value) ? value : Buffer.from(text(value));
+}
+
 function list(reply: unknown): unknown[] {
   if (!Array.isArray(reply)) throw new UnexpectedReply(reply);
   return reply;
@@ -39,6 +44,10 @@ export function readWrite(reply: unknown): WriteResult {
   const said = text(reply);
   if (said !== 'written' && said !== 'lost') throw new UnexpectedReply(said);
   return said;
+}
+
+export function readRenewal(reply: unknown): RenewResult {
+  return text(reply) === 'cancel_requested' ? 'cancel_requested' : readWrite(reply);
 }
 
 export function readFlag(reply: unknown): boolean {
@@ -67,7 +76,14 @@ export function readClaim(reply: unknown, request: ClaimRequest): ClaimResult {
       return { kind: 'completed', record: { ...record, answer: record.answer }, remainingMs: number(rest[1]) };
     }
     case 'in_progress':
-      return { kind: 'in_progress', leaseRemainingMs: number(rest[0]), runningMs: number(rest[1]) };
+      return {
+        kind: 'in_progress',
+        leaseRemainingMs: number(rest[0]),
+        runningMs: number(rest[1]),
+        ...(text(rest[2]) === ''
+          ? {}
+          : { stream: { recordKey: request.recordKey, recordId: text(rest[2]), attempt: number(rest[3]) } }),
+      };
     case 'reused':
       return { kind: 'reused' };
     case 'abandoned':
@@ -100,7 +116,31 @@ export function readView(reply: unknown, recordKey: string): RecordView {
     leaseUntil: at('leaseUntil'),
     ...(now === 'completed' ? { completedAt: at('doneAt'), answer: readAnswer(fields) } : {}),
     ...(ends ? { expiresAt: at('expiresAt') } : {}),
+    ...(fields.has('logStatus') ? { stream: readHead(fields.get('logStatus'), fields.get('logHeaders')) } : {}),
   };
+}
+
+function readHead(status: unknown, headers: unknown): StreamHead {
+  return { status: number(status), headers: JSON.parse(text(headers)) as RecordedHeader[] };
+}
+
+export function readPage(reply: unknown, after: number): StreamPage {
+  const [state, end, status, headers, tail, left, items] = list(reply);
+  return {
+    state: text(state) as StreamPage['state'],
+    ...(text(end) === '' ? {} : { end: text(end) as StreamedAnswer['end'] }),
+    head: readHead(status, headers),
+    tail: number(tail),
+    items: list(items).map((item, i) => ({ seq: after + i + 1, bytes: bytes(item) })),
+    leaseRemainingMs: number(left),
+  };
+}
+
+export function readSteps(reply: unknown): Map<string, Uint8Array> {
+  const found = new Map<string, Uint8Array>();
+  const pairs = list(reply);
+  for (let i = 0; i + 1 < pairs.length; i += 2) found.set(text(pairs[i]), bytes(pairs[i + 1]));
+  return found;
 }
 
 function readAnswer(fields: ReadonlyMap<string, unknown>): RecordedAnswer {
@@ -114,7 +154,7 @@ function readAnswer(fields: ReadonlyMap<string, unknown>): RecordedAnswer {
   if (kept === 'stream') {
     return { kept, status: Number(status), headers, end: reason as StreamedAnswer['end'], items: number(body) };
   }
-  return { kept: true, status, headers, body: Buffer.isBuffer(body) ? body : Buffer.from(text(body)) };
+  return { kept: true, status, headers, body: bytes(body) };
 }
 
 /** The arguments that stand for an answer: kept, status, reason, headers, body. A stream's: its end as the reason, the number of its items as the body. */
@@ -123,6 +163,10 @@ export function answerArguments(answer: RecordedAnswer): RedisArgument[] {
   if (!answer.kept) return ['0', status, answer.reason, '[]', ''];
   const headers = JSON.stringify(answer.headers);
   if (answer.kept === 'stream') return ['stream', status, answer.end, headers, String(answer.items)];
-  const { buffer, byteOffset, byteLength } = answer.body;
-  return ['1', status, '', headers, Buffer.from(buffer, byteOffset, byteLength)];
+  return ['1', status, '', headers, bytesArgument(answer.body)];
+}
+
+/** The same bytes as both libraries take them. */
+export function bytesArgument({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

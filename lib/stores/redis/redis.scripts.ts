@@ -1,23 +1,9 @@
-import { createHash } from 'node:crypto';
+import { script } from './redis.prelude.js';
+import { APPEND, LOAD, READ, SAVE } from './redis.log-scripts.js';
 
 /**
  * The Lua that runs inside Redis: one script for each method of the port, so that what decides and
  * what writes is one step for everybody else.
- *
- * A record is one hash. Its fields:
- *
- * ```text
- * state recordId operation fingerprint      what and whose
- * claimToken attempt fence took             the latest claim; `took`: it found the record abandoned
- * createdAt claimedAt leaseUntil doneAt     milliseconds of Redis's clock
- * retention keep expiresAt                  expiresAt is '' while nothing may end the record
- * kept status headers body reason           the answer of a completed record
- * previous                                  the record before this claim, for a release that undoes it
- * top                                       the highest fencing token ever given, also by undone claims
- * undone                                    tokens whose claims were undone, with what was answered
- * ```
- *
- * A hash without `state` is no record: it only remembers `top` and `undone` for a while.
  */
 
 /** How long an undone claim is remembered where there is no record left to hold it. */
@@ -25,57 +11,16 @@ const UNDONE_KEPT_MS = 300_000;
 /** Bytes of `undone` that are kept: about twenty tokens, the latest ones. */
 const UNDONE_KEPT_BYTES = 1_024;
 
-const PRELUDE = `
-local key = KEYS[1]
-local clock = redis.call('TIME')
-local now_us = clock[1] * 1000000 + clock[2]
-local now = math.floor(now_us / 1000)
-
--- Lua would write a number of this size with an exponent.
-local function int(n) return string.format('%.0f', n) end
-
--- The record, or nil: none, or its retention is over.
-local function read()
-  local v = redis.call('HMGET', key, 'state', 'fingerprint', 'recordId', 'claimToken', 'attempt',
-    'leaseUntil', 'expiresAt', 'claimedAt', 'createdAt', 'fence', 'took', 'retention', 'keep')
-  if not v[1] then return nil end
-  if v[7] ~= '' and tonumber(v[7]) <= now then return nil end
-  local r = { state = v[1], fingerprint = v[2], id = v[3], token = v[4], attempt = tonumber(v[5]),
-    lease = tonumber(v[6]), claimed = tonumber(v[8]), created = v[9], fence = v[10], took = v[11],
-    retention = tonumber(v[12]), keep = v[13], expires = tonumber(v[7]) }
-  r.live = r.state == 'in_progress' and r.lease > now
-  r.abandoned = r.state == 'abandoned' or (r.state == 'in_progress' and not r.live)
-  return r
-end
-
-local function held(r, token) return r and r.live and r.token == token end
-
--- Sets when the record ends, for readers and for Redis. '' is: not by itself.
-local function ends(at)
-  redis.call('HSET', key, 'expiresAt', at)
-  if at == '' then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, at) end
-end
-
--- An unsettled record outlives its lease: its retention begins where the lease ends.
-local function unsettled_end(keep, lease, retention)
-  if keep == '1' then return '' end
-  return int(lease + retention)
-end
-
--- A user without the right to publish still gets the write; waiters then poll.
-local function tell() redis.pcall('PUBLISH', ARGV[1], ARGV[2]) end
-
-local function view(r)
-  return { r.abandoned and 'abandoned' or r.state, redis.call('HGETALL', key) }
-end
-
+const UNDONE = `
 local function undone(token)
   local list = redis.call('HGET', key, 'undone') or ''
   local _, stop = string.find(list, token .. '=', 1, true)
   if not stop then return nil end
   return string.match(list, '^(%a+);', stop + 1)
 end
+`;
 
+const WRITE_ANSWER = `
 local function write_answer(a, retention)
   redis.call('HSET', key, 'state', 'completed', 'doneAt', int(now), 'kept', ARGV[a],
     'status', ARGV[a + 1], 'reason', ARGV[a + 2], 'headers', ARGV[a + 3], 'body', ARGV[a + 4])
@@ -85,47 +30,52 @@ end
 `;
 
 /** ARGV: operation, fingerprint, token, lease, retention, keep, takeOver, id for a new record. */
-const CLAIM = `
+const CLAIM = `${UNDONE}
 local token, lease_ms, retention = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local function win(id, attempt, created, took, previous)
+local function win(r, id, attempt, created, took, previous)
   local rest = redis.call('HMGET', key, 'top', 'undone')
   local fence = int(math.max((tonumber(rest[1] or '0')) + 1, now_us))
   local lease = now + lease_ms
-  redis.call('DEL', key)
+  -- Every hash of ours has one of the two. None: the HSET comes first, and is refused where memory is out.
+  if not r and (rest[1] or rest[2]) then redis.call('DEL', key) end
   redis.call('HSET', key, 'state', 'in_progress', 'recordId', id, 'operation', ARGV[1],
     'fingerprint', ARGV[2], 'claimToken', token, 'attempt', int(attempt), 'fence', fence, 'top', fence,
     'took', took, 'createdAt', created, 'claimedAt', int(now), 'leaseUntil', int(lease),
     'retention', int(retention), 'keep', ARGV[6], 'previous', previous, 'undone', rest[2] or '')
+  if r then redis.call('HDEL', key, 'cancel') end
   ends(unsettled_end(ARGV[6], lease, retention))
   return { 'claimed', id, int(attempt), fence, took }
 end
 
+-- What a claim overwrites. The log and the steps stay where they are.
 local function snapshot()
-  local all, fields = redis.call('HGETALL', key), {}
-  for i = 1, #all, 2 do
-    if all[i] ~= 'previous' and all[i] ~= 'undone' and all[i] ~= 'top' then
-      fields[#fields + 1] = all[i]
-      fields[#fields + 1] = all[i + 1]
-    end
+  local names = { 'state', 'recordId', 'operation', 'fingerprint', 'claimToken', 'attempt', 'fence', 'took',
+    'createdAt', 'claimedAt', 'leaseUntil', 'retention', 'keep', 'expiresAt' }
+  local values, fields = redis.call('HMGET', key, unpack(names)), {}
+  for i, name in ipairs(names) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = values[i]
   end
   return cjson.encode(fields)
 end
 
 -- A claim that arrives after it was given up (another connection, a slow network) must not win.
-if undone(token) then return { 'in_progress', '0', '0' } end
+if undone(token) then return { 'in_progress', '0', '0', '', '0' } end
 
 local r = read()
-if not r then return win(ARGV[8], 1, int(now), '0', '') end
+if not r then return win(nil, ARGV[8], 1, int(now), '0', '') end
 if held(r, token) then return { 'claimed', r.id, int(r.attempt), r.fence, r.took } end
 if r.state == 'released' then
-  if r.fingerprint == ARGV[2] then return win(r.id, r.attempt + 1, r.created, '0', snapshot()) end
-  return win(ARGV[8], 1, int(now), '0', snapshot())
+  if r.fingerprint == ARGV[2] then return win(r, r.id, r.attempt + 1, r.created, '0', snapshot()) end
+  return win(r, ARGV[8], 1, int(now), '0', snapshot())
 end
 if r.fingerprint ~= ARGV[2] then return { 'reused' } end
 if r.state == 'completed' then return { 'completed', view(r), int(r.expires - now) } end
-if r.live then return { 'in_progress', int(r.lease - now), int(now - r.claimed) } end
-if ARGV[7] == '1' then return win(r.id, r.attempt + 1, r.created, '1', snapshot()) end
+if r.live then
+  return { 'in_progress', int(r.lease - now), int(now - r.claimed), streams(r) and r.id or '', int(r.attempt) }
+end
+if ARGV[7] == '1' then return win(r, r.id, r.attempt + 1, r.created, '1', snapshot()) end
 return { 'abandoned', view(r) }
 `;
 
@@ -133,24 +83,22 @@ return { 'abandoned', view(r) }
 const RENEW = `
 local r = read()
 if not held(r, ARGV[1]) then return 'lost' end
-local lease = now + tonumber(ARGV[2])
-redis.call('HSET', key, 'leaseUntil', int(lease))
-ends(unsettled_end(r.keep, lease, r.retention))
-return 'written'
+return extend(r, ARGV[2])
 `;
 
 /** ARGV: channel, message, token, retention, then the answer. */
-const COMPLETE = `
+const COMPLETE = `${WRITE_ANSWER}
 local r = read()
 if r and r.state == 'completed' and r.token == ARGV[3] then return 'written' end
 if not held(r, ARGV[3]) then return 'lost' end
 write_answer(5, tonumber(ARGV[4]))
+tidy(r)
 tell()
 return 'written'
 `;
 
 /** ARGV: channel, message, token, began. */
-const RELEASE = `
+const RELEASE = `${UNDONE}
 local token = ARGV[3]
 local r = read()
 
@@ -159,6 +107,7 @@ if ARGV[4] == '1' then
   if not held(r, token) then return 'lost' end
   redis.call('HSET', key, 'state', 'released', 'leaseUntil', int(now))
   redis.call('HDEL', key, 'previous')
+  tidy(r)
   ends(int(now + r.retention))
   tell()
   return 'written'
@@ -170,20 +119,20 @@ if said then return said end
 local mine = r and r.state == 'in_progress' and r.token == token
 local rest = redis.call('HMGET', key, 'undone', 'top', 'previous')
 local record = r ~= nil and not mine
-if not record then
-  redis.call('DEL', key)
-  if rest[2] then redis.call('HSET', key, 'top', rest[2]) end
-end
 if mine and rest[3] and rest[3] ~= '' then
-  local fields = cjson.decode(rest[3])
-  redis.call('HSET', key, unpack(fields))
+  -- The attempt's number will be another claim's, which must not find a log under it.
+  if streams(r) then drop_log(r) end
+  redis.call('HSET', key, unpack(cjson.decode(rest[3])))
+  redis.call('HDEL', key, 'previous', 'cancel')
   local at = redis.call('HGET', key, 'expiresAt')
-  if at ~= '' and tonumber(at) <= now then
-    redis.call('HDEL', key, 'state')
-  else
+  if at == '' or tonumber(at) > now then
     ends(at)
     record = true
   end
+end
+if not record then
+  redis.call('DEL', key)
+  if rest[2] then redis.call('HSET', key, 'top', rest[2]) end
 end
 
 said = mine and 'written' or 'lost'
@@ -201,7 +150,13 @@ local r = read()
 if r and r.state == 'abandoned' and r.token == ARGV[3] then return 'written' end
 if not held(r, ARGV[3]) then return 'lost' end
 local attempt = r.attempt
-if ARGV[4] ~= '1' then attempt = attempt - 1 end
+if ARGV[4] == '1' then
+  tidy(r)
+else
+  -- As in a release that undoes: the attempt's number will be another claim's.
+  if streams(r) then drop_log(r) end
+  attempt = attempt - 1
+end
 redis.call('HSET', key, 'state', 'abandoned', 'leaseUntil', int(now), 'attempt', int(attempt))
 redis.call('HDEL', key, 'previous')
 ends(unsettled_end(r.keep, now, r.retention))
@@ -216,11 +171,12 @@ return view(r)
 `;
 
 /** ARGV: channel, message, kind, retention, then the answer. The old claim's token goes: it may not write again. */
-const RESOLVE = `
+const RESOLVE = `${WRITE_ANSWER}
 local r = read()
 if not r or not r.abandoned then return 0 end
 local retention = tonumber(ARGV[4])
 redis.call('HSET', key, 'claimToken', '')
+tidy(r)
 if ARGV[3] == 'completed' then
   write_answer(5, retention)
 else
@@ -241,16 +197,12 @@ tell()
 return 1
 `;
 
-/** A script and the name under which Redis keeps it. */
-export interface Script {
-  readonly source: string;
-  readonly sha: string;
-}
-
-function script(body: string): Script {
-  const source = PRELUDE + body;
-  return { source, sha: createHash('sha1').update(source).digest('hex') };
-}
+const CANCEL = `
+local r = read()
+if not r or not r.live then return 0 end
+redis.call('HSET', key, 'cancel', '1')
+return 1
+`;
 
 export const SCRIPTS = {
   claim: script(CLAIM),
@@ -261,4 +213,9 @@ export const SCRIPTS = {
   find: script(FIND),
   resolve: script(RESOLVE),
   forget: script(FORGET),
+  requestCancel: script(CANCEL),
+  append: script(APPEND),
+  read: script(READ),
+  save: script(SAVE),
+  load: script(LOAD),
 } as const;

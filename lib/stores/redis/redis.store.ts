@@ -2,14 +2,23 @@ import { randomUUID } from 'node:crypto';
 import { withDeadline } from '../../core/deadline.js';
 import { IdempotencyConfigError, IdempotencyStoreError } from '../../core/errors.js';
 import type { ClaimRef, RecordedAnswer, RecordView } from '../../core/record.js';
-import type { ClaimRequest, ClaimResult, IdempotencyStore, Resolution, WriteResult } from '../../core/store.js';
+import type {
+  ClaimRequest,
+  ClaimResult,
+  IdempotencyStore,
+  RenewResult,
+  Resolution,
+  WriteResult,
+} from '../../core/store.js';
 import { isNoScript, storeError } from './redis.errors.js';
 import { Hints } from './redis.hints.js';
 import { linkTo, type RedisLink, type Send } from './redis.link.js';
+import { RedisEventLog, RedisStepLog, type RunScript } from './redis.logs.js';
 import { readOptions, type RedisStoreOptions, type RedisStoreSettings } from './redis.options.js';
 import { claimOnReplicas } from './redis.replicas.js';
-import { answerArguments, readClaim, readFlag, readView, readWrite } from './redis.replies.js';
-import { SCRIPTS, type Script } from './redis.scripts.js';
+import { answerArguments, readClaim, readFlag, readRenewal, readView, readWrite } from './redis.replies.js';
+import type { Script } from './redis.prelude.js';
+import { SCRIPTS } from './redis.scripts.js';
 import { checkRedis } from './redis.start.js';
 import type { RedisArgument } from './redis.client-types.js';
 
@@ -19,6 +28,8 @@ const DROP_MARGIN_MS = 50;
 
 export class RedisStore implements IdempotencyStore {
   readonly name = 'redis';
+  readonly events: RedisEventLog;
+  readonly steps: RedisStepLog;
   private readonly settings: RedisStoreSettings;
   private readonly link: RedisLink;
   private readonly hints: Hints;
@@ -37,6 +48,9 @@ export class RedisStore implements IdempotencyStore {
     this.hints = new Hints((listener) =>
       subscriber ? subscriber.listenHere(this.channel, listener) : this.link.listen(this.channel, listener),
     );
+    const run: RunScript = (name, recordKey, args, read) => this.write(name, recordKey, args, read);
+    this.events = new RedisEventLog(run, this.channel, (recordKey) => this.hints.wake(recordKey));
+    this.steps = new RedisStepLog(run);
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
@@ -46,8 +60,8 @@ export class RedisStore implements IdempotencyStore {
     return this.claimWithReplicas(request);
   }
 
-  async renew(claim: ClaimRef, leaseMs: number): Promise<WriteResult> {
-    return this.write('renew', claim.recordKey, [claim.claimToken, String(leaseMs)], readWrite);
+  async renew(claim: ClaimRef, leaseMs: number): Promise<RenewResult> {
+    return this.write('renew', claim.recordKey, [claim.claimToken, String(leaseMs)], readRenewal);
   }
 
   async complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult> {
@@ -78,6 +92,10 @@ export class RedisStore implements IdempotencyStore {
     const done = await this.write('forget', recordKey, [this.channel, recordKey], readFlag);
     if (done) this.hints.wake(recordKey);
     return done;
+  }
+
+  async requestCancel(recordKey: string): Promise<boolean> {
+    return this.write('requestCancel', recordKey, [], readFlag);
   }
 
   /** Always 0: Redis removes a record by itself when its retention is over. */
