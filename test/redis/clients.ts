@@ -3,8 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster as IoredisCluster, Redis, type RedisOptions } from 'ioredis';
 import { createClient, createClientPool, createCluster, createSentinel } from 'redis';
 import { redisStore, type RedisStoreClient, type RedisStoreOptions } from '../../lib/stores/redis/index.js';
+import type { StreamHead, StreamRef } from '../../lib/core/event-log.js';
+import type { Claim, KeptAnswer } from '../../lib/core/record.js';
 import type { ClaimRequest, IdempotencyStore } from '../../lib/core/store.js';
-import type { KeptAnswer } from '../../lib/core/record.js';
 
 /** A client as an application would make it, and how that application ends it. */
 export interface TestClient {
@@ -109,6 +110,33 @@ export function again(first: ClaimRequest, changes: Partial<ClaimRequest> = {}):
 
 export function answer(text: string): KeptAnswer {
   return { kept: true, status: 201, headers: [['content-type', 'text/plain']], body: Buffer.from(text) };
+}
+
+/** Claims, and insists on winning. */
+export async function won(store: IdempotencyStore, asked: ClaimRequest): Promise<Claim> {
+  const result = await store.claim(asked);
+  if (result.kind !== 'claimed') throw new Error(`Not claimed but ${result.kind}`);
+  return result.claim;
+}
+
+export const streamHead: StreamHead = { status: 200, headers: [['content-type', 'text/event-stream']] };
+
+/** The stream as far as it is recorded, read page by page; the items must have their numbers. */
+export async function allItems(
+  store: IdempotencyStore,
+  stream: StreamRef,
+  maxBytes = 65_536,
+): Promise<{ head: StreamHead; items: Uint8Array[] }> {
+  const items: Uint8Array[] = [];
+  for (;;) {
+    const page = await store.events!.read(stream, items.length, maxBytes);
+    if (!page) throw new Error('The stream is gone');
+    for (const { seq, bytes } of page.items) {
+      if (items.push(bytes) !== seq) throw new Error(`Item ${seq} where ${items.length} should be`);
+    }
+    if (items.length >= page.tail) return { head: page.head, items };
+    if (page.items.length === 0) throw new Error('A page without an item before the end');
+  }
 }
 
 /** Waits until `what` holds, and not for ever. */

@@ -16,8 +16,9 @@ local first, head = tonumber(ARGV[5]), ARGV[6] ~= ''
 local last = first + #ARGV - first_arg
 local tail = streams(r) and r.tail or 0
 
--- Its reply was lost. The producer has sent nothing since, so the log still ends with it.
-if tail > 0 and last == tail then return done(r) end
+-- Its reply was lost. The producer has sent nothing since, so the log still ends with it. The lease
+-- is set all the same: the producer counts it from the time of the repetition.
+if tail > 0 and last == tail then return extend(r, ARGV[4]) end
 if first ~= tail + 1 or head ~= (first == 1) then return 'lost' end
 
 local fields = { 'log', generation(r), 'logTail', int(last) }
@@ -81,9 +82,10 @@ local r = read()
 if not held(r, ARGV[1]) then return 'lost' end
 tidy(r)
 local field = 's:' .. ARGV[3]
-if redis.call('HGET', key, field) then return done(r) end
-local count = int(r.step_count + 1)
-redis.call('HSET', key, 'steps', r.id, 'stepCount', count, 'n' .. count, ARGV[3], field, ARGV[4])
+if not redis.call('HGET', key, field) then
+  local count = int(r.step_count + 1)
+  redis.call('HSET', key, 'steps', r.id, 'stepCount', count, 'n' .. count, ARGV[3], field, ARGV[4])
+end
 return extend(r, ARGV[2])
 `;
 

@@ -68,14 +68,12 @@ local function unsettled_end(keep, lease, retention)
   return int(lease + retention)
 end
 
--- What a write under a claim says once it is done.
-local function done(r) return r.cancel and 'cancel_requested' or 'written' end
-
+-- Sets the lease; returns what the writes that do so answer.
 local function extend(r, lease_ms)
   local lease = now + tonumber(lease_ms)
   redis.call('HSET', key, 'leaseUntil', int(lease))
   ends(unsettled_end(r.keep, lease, r.retention))
-  return done(r)
+  return r.cancel and 'cancel_requested' or 'written'
 end
 
 -- A user without the right to publish still gets the write; waiters then poll.
