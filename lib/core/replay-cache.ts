@@ -72,7 +72,8 @@ export class ReplayCache {
 
   /** `recordEndsAt`: when the record's retention ends at the earliest, on the monotonic clock. */
   set(recordKey: string, fingerprint: string, answer: RecordedAnswer, recordEndsAt: number): void {
-    if (this.limits === false) return;
+    // A stream's items are in the log; the record alone does not answer.
+    if (this.limits === false || answer.kept === 'stream') return;
     const bytes = weightOf(answer);
     if (bytes > this.limits.maxBytes) return;
     this.delete(recordKey);

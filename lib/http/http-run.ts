@@ -46,6 +46,7 @@ export class HttpRun implements WireHolder {
   private innerFailed = false;
   private outerLeft = false;
   private inner: Subscription | undefined;
+  private outer: Subscriber<unknown> | undefined;
   private answeredEarly = false;
   private streamed: StreamedAnswer | undefined;
   private substitute: Substitute | undefined;
@@ -99,28 +100,41 @@ export class HttpRun implements WireHolder {
 
   /** Starts what is inside our interceptor and passes on what it emits. */
   subscribe(next: CallHandler, scope: RunScope, outer: Subscriber<unknown>): void {
-    outer.add(() => this.outerUnsubscribed());
+    this.passOnTo(outer);
     withScope(scope, () => {
       const source = this.route.isSse ? eventsOf(next.handle()) : next.handle();
       this.inner = source.subscribe({
         next: (value: unknown) => {
           this.emitted += 1;
-          if (!this.outerLeft) outer.next(value);
+          if (!this.outerLeft) this.outer?.next(value);
         },
         error: (error: unknown) => {
           this.innerEnded = this.innerFailed = true;
           // While the handler runs, this is somebody else's error: an interceptor inside ours lost patience.
           if (this.began && !this.handlerRuns) this.handlerError ??= error;
           if (this.outerLeft) this.lateEnd();
-          else outer.error(error);
+          else this.outer?.error(error);
         },
         complete: () => {
           this.innerEnded = true;
           if (this.outerLeft) this.lateEnd();
-          else outer.complete();
+          else this.outer?.complete();
         },
       });
     });
+  }
+
+  /** For somebody who subscribes once more: to the handler that still runs, else to a new run under the same claim. */
+  subscribeAgain(next: CallHandler, scope: RunScope, outer: Subscriber<unknown>): void {
+    if (!this.innerEnded) {
+      this.outerLeft = false;
+      this.passOnTo(outer);
+      return;
+    }
+    this.innerEnded = this.innerFailed = false;
+    this.handlerError = undefined;
+    this.emitted = 0;
+    this.subscribe(next, scope, outer);
   }
 
   /** Calls the handler and watches it end. Its result goes on as it is. */
@@ -149,6 +163,13 @@ export class HttpRun implements WireHolder {
     this.handlerRuns = false;
     if (error !== undefined) this.handlerError = error;
     this.lateEnd();
+  }
+
+  private passOnTo(outer: Subscriber<unknown>): void {
+    this.outer = outer;
+    outer.add(() => {
+      if (this.outer === outer) this.outerUnsubscribed();
+    });
   }
 
   /**

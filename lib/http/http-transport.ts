@@ -25,6 +25,8 @@ const REPLAYED = ['idempotent-replayed', 'true'] as const;
 /** Takes an HTTP request through the engine: key and fingerprint from the request, the answer to the wire. */
 export class HttpTransport {
   private readonly logger = new Logger('Idempotency');
+  /** An interceptor outside of ours may call for the same request more than once (`retry()`). */
+  private readonly requests = new WeakMap<object, HttpRequest>();
 
   constructor(private readonly engine: () => Promise<Engine>) {}
 
@@ -34,19 +36,24 @@ export class HttpTransport {
     // The caller's async context (a transaction, a logger's request id) is that of this call, not of
     // the moment at which somebody subscribes.
     const resource = new AsyncResource('IdempotencyInterceptor');
-    const wire = new ResponseWire(exchange.request, exchange.response);
-    const run = new HttpRun(route, wire);
-    if (route.isSse) run.hold();
-    return new Observable<unknown>((outer) => {
-      const request = new HttpRequest(this.engine, this.logger, route, context, exchange, next, outer, wire, run);
-      void resource.runInAsyncScope(() => request.go());
-    });
+    const known = this.requests.get(exchange.request);
+    const request = known ?? new HttpRequest(this.engine, this.logger, route, context, exchange);
+    this.requests.set(exchange.request, request);
+    return new Observable<unknown>((outer) => void resource.runInAsyncScope(() => request.subscribe(next, outer)));
   }
 }
 
 /** One request on its way. */
 class HttpRequest {
   private handlerCalled = false;
+  private scope: RunScope | undefined;
+  private refusedWith: unknown;
+  private next!: CallHandler;
+  private outer!: Subscriber<unknown>;
+  /** Whether key and claim are being asked for. */
+  private isGoing = false;
+  private readonly wire: ResponseWire;
+  private readonly run: HttpRun;
 
   constructor(
     private readonly engine: () => Promise<Engine>,
@@ -54,13 +61,28 @@ class HttpRequest {
     private readonly route: HttpRoute,
     private readonly context: ExecutionContext,
     private readonly exchange: HttpExchange,
-    private readonly next: CallHandler,
-    private readonly outer: Subscriber<unknown>,
-    private readonly wire: ResponseWire,
-    private readonly run: HttpRun,
-  ) {}
+  ) {
+    this.wire = new ResponseWire(exchange.request, exchange.response);
+    this.run = new HttpRun(route, this.wire);
+    if (route.isSse) this.run.hold();
+  }
 
-  async go(): Promise<void> {
+  async subscribe(next: CallHandler, outer: Subscriber<unknown>): Promise<void> {
+    this.next = next;
+    this.outer = outer;
+    // The second time: an answer that is out stays, and what runs runs under the claim that it has.
+    if (this.refusedWith !== undefined) {
+      outer.error(this.refusedWith);
+    } else if (this.scope && this.run.isClaimed) {
+      this.handlerCalled = false;
+      this.run.subscribeAgain(next, this.scope, outer);
+    } else if (!this.isGoing) {
+      this.isGoing = true;
+      await this.go();
+    }
+  }
+
+  private async go(): Promise<void> {
     try {
       const key = await readKey(this.route, this.context, this.exchange);
       if (key === undefined && this.route.key !== 'fingerprint') {
@@ -68,14 +90,18 @@ class HttpRequest {
         this.next.handle().subscribe(this.outer);
       } else if (bodyComesLater(this.route, this.exchange)) {
         const scope: RunScope = {
-          aroundHandler: (handler, start) =>
-            this.isOwnStart(handler) ? this.claimThenStart(key, scope, start) : start(),
+          aroundHandler: (handler, start) => {
+            if (!this.isOwnStart(handler)) return start();
+            return this.run.isClaimed ? this.run.callHandler(start) : this.claimThenStart(key, scope, start);
+          },
         };
+        this.scope = scope;
         this.run.subscribe(this.next, scope, this.outer);
       } else {
         await this.claimThenSubscribe(key);
       }
     } catch (error) {
+      this.isGoing = false;
       await this.refuse(error);
       // An event stream's errors are written into the stream, past the filters: there is none any more.
       if (this.route.isSse) this.outer.complete();
@@ -87,6 +113,7 @@ class HttpRequest {
     const scope: RunScope = {
       aroundHandler: (handler, start) => (this.isOwnStart(handler) ? this.run.callHandler(start) : start()),
     };
+    this.scope = scope;
     const execution = await this.execute(key, (engine, active) => {
       scope.context = active.context;
       return this.run.begin(engine, active, this.outer, () => this.run.subscribe(this.next, scope, this.outer));
@@ -207,6 +234,7 @@ class HttpRequest {
       if (this.route.isSse) this.wire.replace(statusOf(error), [], Buffer.alloc(0));
       return;
     }
+    this.refusedWith = this.exceptionOf(error);
     this.exchange.adoptPlatformHeaders();
     this.wire.replace(problem.status, problem.headers, Buffer.from(JSON.stringify(problem.body)));
   }

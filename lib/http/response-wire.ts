@@ -13,7 +13,7 @@ import {
   type MethodName,
   type WiredResponse,
 } from './response-overrides.js';
-import { connectionThatStays, type StayingConnection } from './staying-connection.js';
+import { connectionOf, type StayingConnection } from './staying-connection.js';
 
 /** A response as the application ended it, while it is held back. */
 export interface HeldResponse {
@@ -97,7 +97,8 @@ export class ResponseWire implements AppSide {
     this.state = 'holding';
     this.limit = limit;
     this.holder = holder;
-    this.connection = connectionThatStays(this.request);
+    this.connection = connectionOf(this.request);
+    this.connection.hold();
     this.clientLeft = this.real('destroyed') === true || this.connection.isGone;
     if (this.clientLeft) holder.left();
   }
@@ -195,7 +196,7 @@ export class ResponseWire implements AppSide {
   /** Shows the application that the client has gone, whether it has or not: what it sends is torn down. */
   tearDown(): void {
     this.appEnded = true;
-    this.connection?.close();
+    this.connection?.tell();
     this.call('emit', 'close');
   }
 

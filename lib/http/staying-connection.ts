@@ -1,73 +1,95 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 
-/** A request whose connection seems to stay open until `release`. */
-export interface StayingConnection {
-  /** Whether the client has left by now. */
-  readonly isGone: boolean;
-  /** Shows a connection that closes now: whoever waits for it is told. */
-  close(): void;
-  release(): void;
-}
-
 type Listener = (...args: unknown[]) => void;
 
+const connections = new WeakMap<IncomingMessage, StayingConnection>();
+
 /**
+ * The connection of a request, so shown that it can be made to stay.
+ *
  * Nest watches the request's socket and, when it closes, unsubscribes the handler's Observable and
- * destroys its streams. A handler under a claim has to go on to its end, so it is shown a socket that
- * does not close: everything else is the real one's.
+ * destroys its streams. A handler under a claim has to go on to its end: while the connection is held,
+ * whoever listens for its close is not told. Everything else of the socket is the real one's.
+ *
+ * Whoever listens has to meet this one first. For an event stream Nest listens before any
+ * interceptor is called, so a guard on the route asks for the connection.
  */
-export function connectionThatStays(request: IncomingMessage): StayingConnection {
-  const socket = request.socket as Socket | undefined;
-  if (!socket || typeof socket.once !== 'function')
-    return { isGone: false, close: () => undefined, release: () => undefined };
-  const waiting = new Set<Listener>();
-  let released = false;
+export function connectionOf(request: IncomingMessage): StayingConnection {
+  const known = connections.get(request);
+  if (known) return known;
+  const connection = new StayingConnection(request);
+  connections.set(request, connection);
+  return connection;
+}
 
-  const listen = (event: string | symbol, listener: Listener, how: 'on' | 'once'): Socket => {
-    if (event === 'close' && !released) waiting.add(listener);
-    else socket[how](event as string, listener);
-    return facade;
-  };
-  const shown: Record<string | symbol, unknown> = {
-    on: (event: string, listener: Listener) => listen(event, listener, 'on'),
-    addListener: (event: string, listener: Listener) => listen(event, listener, 'on'),
-    once: (event: string, listener: Listener) => listen(event, listener, 'once'),
-    removeListener: (event: string, listener: Listener) => forget(event, listener),
-    off: (event: string, listener: Listener) => forget(event, listener),
-  };
-  const forget = (event: string, listener: Listener): Socket => {
-    waiting.delete(listener);
-    socket.removeListener(event, listener);
-    return facade;
-  };
-  const facade: Socket = new Proxy(socket, {
-    get(target, property) {
-      if (property === 'destroyed' && !released) return false;
-      if (property in shown) return shown[property];
-      const value: unknown = Reflect.get(target, property, target);
-      return typeof value === 'function' ? (value as Listener).bind(target) : value;
-    },
-    set: (target, property, value) => Reflect.set(target, property, value, target),
-  });
-  request.socket = facade;
+export class StayingConnection {
+  private readonly waiting = new Set<Listener>();
+  private readonly socket: Socket | undefined;
+  private isHeld = false;
 
-  return {
-    get isGone() {
-      return socket.destroyed;
-    },
-    close() {
-      for (const listener of waiting) process.nextTick(listener);
-      waiting.clear();
-    },
-    release() {
-      released = true;
-      request.socket = socket;
-      for (const listener of waiting) {
-        if (socket.destroyed) process.nextTick(listener);
-        else socket.once('close', listener);
-      }
-      waiting.clear();
-    },
-  };
+  constructor(request: IncomingMessage) {
+    const socket = request.socket as Socket | undefined;
+    // A request that was injected by a test tool may have no real one.
+    if (!socket || typeof socket.once !== 'function') return;
+    this.socket = socket;
+    request.socket = this.facadeOf(socket);
+    socket.once('close', () => {
+      if (!this.isHeld) this.tell();
+    });
+  }
+
+  /** Whether the client has left. */
+  get isGone(): boolean {
+    return this.socket?.destroyed ?? false;
+  }
+
+  /** From now on, nobody is told when the connection closes. */
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  /** Whoever waits is told now, if the connection has closed, or when it closes. */
+  release(): void {
+    this.isHeld = false;
+    if (this.isGone) this.tell();
+  }
+
+  /** Tells whoever waits, whether the connection has closed or not: what they send is to be torn down. */
+  tell(): void {
+    const listeners = [...this.waiting];
+    this.waiting.clear();
+    for (const listener of listeners) process.nextTick(listener);
+  }
+
+  private facadeOf(socket: Socket): Socket {
+    const listen = (event: string, listener: Listener, how: 'on' | 'once'): Socket => {
+      if (event !== 'close') socket[how](event, listener);
+      else if (socket.destroyed && !this.isHeld) socket[how](event, listener);
+      else this.waiting.add(listener);
+      return facade;
+    };
+    const forget = (event: string, listener: Listener): Socket => {
+      this.waiting.delete(listener);
+      socket.removeListener(event, listener);
+      return facade;
+    };
+    const shown: Record<string | symbol, unknown> = {
+      on: (event: string, listener: Listener) => listen(event, listener, 'on'),
+      addListener: (event: string, listener: Listener) => listen(event, listener, 'on'),
+      once: (event: string, listener: Listener) => listen(event, listener, 'once'),
+      removeListener: forget,
+      off: forget,
+    };
+    const facade: Socket = new Proxy(socket, {
+      get: (target, property) => {
+        if (property === 'destroyed' && this.isHeld) return false;
+        if (Object.hasOwn(shown, property)) return shown[property];
+        const value: unknown = Reflect.get(target, property, target);
+        return typeof value === 'function' ? (value as Listener).bind(target) : value;
+      },
+      set: (target, property, value) => Reflect.set(target, property, value, target),
+    });
+    return facade;
+  }
 }

@@ -1,7 +1,9 @@
-import { Inject, Injectable, type ExecutionContext } from '@nestjs/common';
+import { Inject, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import { MetadataScanner, ModulesContainer } from '@nestjs/core';
 import { IdempotencyConfigError } from '../core/errors.js';
+import { HttpExchange } from '../http/http-request.js';
 import type { HttpRoute } from '../http/http-route.js';
+import { connectionOf } from '../http/staying-connection.js';
 import { IDEMPOTENT } from './decorators.js';
 import { hookHandler } from './handler-hook.js';
 import type { IdempotencyRouteOptions } from './options.js';
@@ -12,6 +14,7 @@ import { IDEMPOTENCY_SETTINGS } from './tokens.js';
 const PATH = 'path';
 const SSE = '__sse__';
 const VERSION = '__version__';
+const GUARDS = '__guards__';
 
 type Layer = IdempotencyRouteOptions | false | undefined;
 type AnyClass = abstract new (...args: never[]) => object;
@@ -60,6 +63,7 @@ export class RouteTable {
       const handler = hookHandler(controller.prototype as object, name);
       const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, controller);
       const isSse = Boolean(Reflect.getMetadata(SSE, method));
+      if (isSse) watchConnections(handler as object);
       const route = resolveRoute(handler, where, this.settings, layers, { version, isSse });
       if (route.policy.transaction) this.needs.transactions ??= where;
       if (isSse) this.needs.events ??= where;
@@ -114,4 +118,22 @@ function layersOf(controller: object, method: object): readonly IdempotencyRoute
   const onMethod = Reflect.getMetadata(IDEMPOTENT, method) as Layer;
   if (onMethod === false || (onMethod === undefined && (onClass === undefined || onClass === false))) return undefined;
   return [onClass, onMethod].filter((layer) => layer !== undefined && layer !== false);
+}
+
+// Its own metadata key, so that a class which two applications share is guarded once.
+const WATCHED = Symbol.for('nestjs-idempotency:watched');
+
+/** Runs after all of the route's guards, before Nest begins to watch the connection. */
+const connectionWatch: CanActivate = {
+  canActivate: (context) => {
+    connectionOf(new HttpExchange(context).request);
+    return true;
+  },
+};
+
+function watchConnections(handler: object): void {
+  if (Reflect.hasMetadata(WATCHED, handler)) return;
+  const guards = (Reflect.getMetadata(GUARDS, handler) ?? []) as readonly unknown[];
+  Reflect.defineMetadata(GUARDS, [...guards, connectionWatch], handler);
+  Reflect.defineMetadata(WATCHED, true, handler);
 }
