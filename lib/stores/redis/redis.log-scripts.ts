@@ -70,8 +70,8 @@ local state, stream_end, left = 'interrupted', '', '0'
 if r.live then
   state, left = 'live', int(r.lease - now)
 elseif ended then
-  -- Settled by another answer: whatever that is, the stream itself came to no clean end.
-  state, stream_end = 'ended', streamed and v[6] or 'failed'
+  -- Settled by another answer, a stream has no end of its own.
+  state, stream_end = 'ended', streamed and v[6] or ''
 end
 return { state, stream_end, status, headers, int(tail), left, items }
 `;
