@@ -10,4 +10,10 @@ export {
   type FaultSelector,
   type FaultsOn,
 } from './fault-store.js';
-export { describeStoreContract, type ContractRunner, type StoreUnderTest } from './store-contract.js';
+export {
+  describeStoreContract,
+  type ContractOptions,
+  type ContractRunner,
+  type OptionalPart,
+  type StoreUnderTest,
+} from './store-contract.js';

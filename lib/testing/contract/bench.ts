@@ -21,9 +21,14 @@ export interface StoreUnderTest {
   clean?(): Promise<void>;
 }
 
+/** The parts of the port that a store may do without, and whose cases then do not hold for it. */
+export type OptionalPart = 'events' | 'steps' | 'requestCancel';
+
 /** One group of cases; a case's title says what holds. */
 export interface CaseGroup {
   readonly title: string;
+  /** The member that a store may do without. */
+  readonly needs?: OptionalPart;
   readonly cases: Readonly<Record<string, (bench: Bench) => Promise<void>>>;
 }
 

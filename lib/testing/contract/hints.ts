@@ -1,12 +1,8 @@
 import assert from 'node:assert/strict';
 import type { Claim } from '../../core/record.js';
 import type { IdempotencyStore } from '../../core/store.js';
-import { HOUR_MS, newRecordKey, sleep, textAnswer, type Bench, type CaseGroup } from './bench.js';
-
-/** How soon a hint must come: far sooner than a waiter would ask again by itself. */
-const SOON_MS = 1_500;
-/** How long a store over a network is given to listen; `subscribe` itself does not say when it does. */
-const LISTENING_MS = 150;
+import { HOUR_MS, newRecordKey, textAnswer, type Bench, type CaseGroup } from './bench.js';
+import { listen, settle, soon } from './listening.js';
 
 const EVENTS: Readonly<Record<string, (b: Bench, other: IdempotencyStore, claim: Claim) => Promise<unknown>>> = {
   completed: (_b, other, claim) => other.complete(claim, textAnswer('first'), HOUR_MS),
@@ -18,31 +14,6 @@ const EVENTS: Readonly<Record<string, (b: Bench, other: IdempotencyStore, claim:
     await other.resolve(claim.recordKey, { kind: 'completed', answer: textAnswer('settled') }, HOUR_MS);
   },
 };
-
-/** A subscription that counts its calls. */
-function listen(b: Bench, recordKey: string): { calls: number; end: () => void; called: Promise<boolean> } {
-  let note: (called: boolean) => void = () => {};
-  const called = new Promise<boolean>((resolve) => (note = resolve));
-  const listener = { calls: 0, called, end: () => {} };
-  const end = b.store.subscribe?.(recordKey, () => {
-    listener.calls += 1;
-    note(true);
-  });
-  assert.ok(end, 'subscribe returns the end of the subscription');
-  return Object.assign(listener, { end });
-}
-
-async function soon(called: Promise<boolean>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), SOON_MS)));
-  const result = await Promise.race([called, late]);
-  clearTimeout(timer);
-  return result;
-}
-
-async function settle(b: Bench): Promise<void> {
-  await sleep(b.exact ? 5 : LISTENING_MS);
-}
 
 /** `subscribe`, where a store has it. */
 export const hintCases: CaseGroup = {
