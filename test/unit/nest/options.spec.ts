@@ -329,7 +329,9 @@ describe('an application', () => {
 
   it('does not boot with wrong options from a factory', async () => {
     const imports = [
-      IdempotencyModule.forRootAsync({ useFactory: () => ({ store: memoryStore() }) as IdempotencyModuleOptions }),
+      IdempotencyModule.forRootAsync({
+        useFactory: () => ({ store: memoryStore() }) as unknown as IdempotencyModuleOptions,
+      }),
     ];
     await expect(Test.createTestingModule({ imports }).compile()).rejects.toThrow('IdempotencyModule.scope is missing');
   });
