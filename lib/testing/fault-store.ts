@@ -1,4 +1,6 @@
 import { IdempotencyStoreError } from '../core/errors.js';
+import type { EventLog } from '../core/event-log.js';
+import type { StepLog } from '../core/step-log.js';
 import type { IdempotencyStore } from '../core/store.js';
 
 const METHODS = [
@@ -11,12 +13,19 @@ const METHODS = [
   'resolve',
   'forget',
   'purge',
+  'requestCancel',
   'start',
   'stop',
 ] as const satisfies readonly (keyof IdempotencyStore)[];
 
-/** The calls of a store at which a fault can be planted. */
-export type FaultMethod = (typeof METHODS)[number];
+/** The members of a store that have calls of their own. */
+const PARTS = {
+  events: ['append', 'read'],
+  steps: ['save', 'load'],
+} as const satisfies { events: readonly (keyof EventLog)[]; steps: readonly (keyof StepLog)[] };
+
+/** The calls of a store, of its event log and of its steps at which a fault can be planted. */
+export type FaultMethod = (typeof METHODS)[number] | (typeof PARTS)[keyof typeof PARTS][number];
 
 /**
  * A moment of a call: before the inner store is asked (nothing has happened yet), or after it has
@@ -81,7 +90,8 @@ export type FaultPlan = Readonly<Partial<Record<FaultPoint, (call: FaultCall) =>
 
 /**
  * Wraps a store so that a test can make it fail as real ones do. All other members are those of the
- * wrapped store; `subscribe`, `start` and `stop` are there only if it has them.
+ * wrapped store; `events`, `steps`, `requestCancel`, `subscribe`, `start` and `stop` are there only
+ * if it has them.
  *
  * @example
  * const faults = faultStore(memoryStore());
@@ -95,22 +105,25 @@ export function faultStore<S extends IdempotencyStore>(store: S, plan: FaultPlan
   for (const point of Object.keys(plan) as FaultPoint[]) faults.at(point).crash(plan[point]!);
   const wrapped = new Map<PropertyKey, unknown>();
   for (const name of ['on', 'at', 'count', 'heal'] as const) wrapped.set(name, faults[name].bind(faults));
-  for (const method of METHODS) {
-    const inner: unknown = store[method];
-    if (typeof inner !== 'function') continue;
-    const call = (...args: unknown[]) => inner.apply(store, args) as Promise<unknown>;
-    wrapped.set(method, (...args: unknown[]) => faults.run(method, args, call));
+  for (const [method, call] of faults.wrap(store, METHODS)) wrapped.set(method, call);
+  for (const part of ['events', 'steps'] as const) {
+    const inner = store[part];
+    if (inner) wrapped.set(part, withCalls(inner, faults.wrap(inner, PARTS[part])));
   }
-  // A proxy rather than a class, so that whatever else a backend's store can do stays in reach.
-  return new Proxy(store, {
-    get(target, name) {
-      if (name === 'calls') return faults.calls;
-      if (wrapped.has(name)) return wrapped.get(name);
+  wrapped.set('calls', faults.calls);
+  return withCalls(store, wrapped) as S & FaultControls;
+}
+
+/** A proxy rather than a class, so that whatever else a backend's store can do stays in reach. */
+function withCalls<T extends object>(target: T, calls: ReadonlyMap<PropertyKey, unknown>): T {
+  return new Proxy(target, {
+    get(_target, name) {
+      if (calls.has(name)) return calls.get(name);
       const value: unknown = Reflect.get(target, name, target);
       return typeof value === 'function' ? (value.bind(target) as unknown) : value;
     },
-    has: (target, name) => name === 'calls' || wrapped.has(name) || Reflect.has(target, name),
-  }) as S & FaultControls;
+    has: (_target, name) => calls.has(name) || Reflect.has(target, name),
+  });
 }
 
 interface PlantedFault {
@@ -157,6 +170,18 @@ class Faults {
     this.planted = new Map();
     this.healed.resolve();
     this.healed = deferred();
+  }
+
+  /** Those of the methods that the target has, with what is planted at them. */
+  wrap(target: object, methods: readonly FaultMethod[]): Map<PropertyKey, unknown> {
+    const calls = new Map<PropertyKey, unknown>();
+    for (const method of methods) {
+      const inner: unknown = Reflect.get(target, method);
+      if (typeof inner !== 'function') continue;
+      const call = (...args: unknown[]) => inner.apply(target, args) as Promise<unknown>;
+      calls.set(method, (...args: unknown[]) => this.run(method, args, call));
+    }
+    return calls;
   }
 
   async run(method: FaultMethod, args: unknown[], inner: (...args: unknown[]) => Promise<unknown>): Promise<unknown> {

@@ -3,7 +3,7 @@ import { IdempotencyStoreError } from '../../lib/core/errors.js';
 import type { KeptAnswer } from '../../lib/core/record.js';
 import type { ClaimRequest, IdempotencyStore } from '../../lib/core/store.js';
 import { MemoryStore, memoryStore } from '../../lib/stores/memory/memory-store.js';
-import { fakeClock, faultStore, type FaultCall } from '../../lib/testing/index.js';
+import { fakeClock, faultStore, type FaultCall, type FaultMethod } from '../../lib/testing/index.js';
 import { runContract } from './collecting-runner.js';
 
 const answer: KeptAnswer = { kept: true, status: 200, headers: [], body: Buffer.from('first') };
@@ -136,6 +136,59 @@ describe('faultStore', () => {
     await faults.claim(claim);
     await faults.find(claim.recordKey);
     expect(seen).toEqual([{ method: 'claim', number: 1, args: [claim], outcome: 'pending' }]);
+  });
+
+  it('loses the reply of an append: the batch is written, and is known again', async () => {
+    const inner = memoryStore();
+    const faults = faultStore(inner);
+    const claimed = await faults.claim(request());
+    if (claimed.kind !== 'claimed') throw new Error(claimed.kind);
+    const { claim } = claimed;
+    const batch = { firstSeq: 1, items: [Buffer.from('one')], head: { status: 200, headers: [] } };
+    faults.on('append').loseReply(1);
+    await expect(faults.events.append(claim, batch, 60_000)).rejects.toThrow(IdempotencyStoreError);
+    expect((await inner.events.read(claim, 0, 1_000))?.tail).toBe(1);
+    await expect(faults.events.append(claim, batch, 60_000)).resolves.toBe('written');
+    expect((await faults.events.read(claim, 0, 1_000))?.tail).toBe(1);
+    expect(faults.calls.map(({ method, number, outcome }) => [method, number, outcome])).toEqual([
+      ['claim', 1, 'returned'],
+      ['append', 1, 'lost'],
+      ['append', 2, 'returned'],
+      ['read', 1, 'returned'],
+    ]);
+  });
+
+  it('strikes at the calls of the event log and of the steps, and at requestCancel', async () => {
+    const faults = faultStore(memoryStore());
+    const claim = request();
+    await faults.claim(claim);
+    const ref = { recordKey: claim.recordKey, recordId: randomUUID(), attempt: 1 };
+    const calls = {
+      append: () => faults.events.append(claim, { firstSeq: 2, items: [Buffer.from('x')] }, 60_000),
+      read: () => faults.events.read(ref, 0, 1_000),
+      save: () => faults.steps.save(claim, 'step', Buffer.from('1'), 60_000),
+      load: () => faults.steps.load(claim),
+      requestCancel: () => faults.requestCancel(claim.recordKey),
+    };
+    for (const [method, call] of Object.entries(calls)) {
+      const planted = faults.on(method as FaultMethod);
+      planted.fail(1);
+      await expect(call()).rejects.toThrow(`planted failure at before-${method}`);
+      planted.loseReply(1);
+      await expect(call()).rejects.toThrow(`planted failure at after-${method}`);
+      await call();
+      expect(faults.count(method as FaultMethod)).toBe(3);
+    }
+    expect((await faults.steps.load(claim)).size).toBe(1);
+    expect(await faults.renew(claim, 60_000)).toBe('cancel_requested');
+  });
+
+  it('gives the same event log each time, and none where the store has none', () => {
+    const faults = faultStore(memoryStore());
+    expect(faults.events).toBe(faults.events);
+    const parts = { events: undefined, steps: undefined, requestCancel: undefined };
+    const without: IdempotencyStore = faultStore(Object.assign(memoryStore(), parts));
+    expect([without.events, without.steps, without.requestCancel]).toEqual([undefined, undefined, undefined]);
   });
 
   it('has subscribe, start and stop only if the store has them, and whatever else it has', async () => {
