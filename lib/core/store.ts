@@ -80,6 +80,8 @@ export type Resolution = { readonly kind: 'completed'; readonly answer: Recorded
  * - A write under a claim succeeds only while the record is `in_progress`, the claim token is the
  *   record's, and the lease is not over. Otherwise it answers `lost` and changes nothing.
  * - A write repeated with the same claim token, because its reply was lost, answers `written` again.
+ *   One that sets the lease (`renew`, `append`, `save`) sets it again: its caller counts the lease
+ *   from the repetition, and must not believe in one that the store has ended.
  * - A call that cannot be answered within the store's deadline, or fails, rejects with
  *   `IdempotencyStoreError`. It never hangs: no offline queue, no unbounded wait for a connection.
  * - `lost`, `in_progress` and the rest are answers, not errors; nothing else is ever thrown.
@@ -99,6 +101,9 @@ export interface IdempotencyStore {
    * 7. lease not over → `in_progress`
    * 8. abandoned → with `takeOver` `claimed` (same record id, attempt + 1, `tookOver: true`), else `abandoned`
    *
+   * A claim of an existing record (3, 4 and 8) replaces its operation, lease, retention and
+   * `keepAbandoned` by those of the request.
+   *
    * The fencing token of a claim is greater than that of every earlier claim of the same key,
    * also across the end of a retention and a purge.
    */
@@ -117,19 +122,26 @@ export interface IdempotencyStore {
    * `began: false`: the handler did not start. The record becomes what it was before this claim
    * (none, released or abandoned; the attempt is not counted). Only the token is compared, not the
    * lease: a claim whose reply was lost must be undone even when the store was away for longer.
+   * Repeated, it answers `written` for as long as the store remembers it (then `lost`), and never
+   * undoes anything twice.
    */
   release(claim: ClaimRef, options: { readonly began: boolean }): Promise<WriteResult>;
 
   /**
    * Ends the lease at once and marks the outcome as unknown. `began` as in {@link release}: with
-   * `false` the attempt is not counted.
+   * `false` the attempt is not counted; but here the lease is compared in both cases: once it is
+   * over the record is abandoned as it is, and its attempt stays counted.
    */
   abandon(claim: ClaimRef, options: { readonly began: boolean }): Promise<WriteResult>;
 
   /** The record as it stands, or undefined: none, or its retention is over. Never decides anything. */
   find(recordKey: string): Promise<RecordView | undefined>;
 
-  /** Settles an abandoned record. False, and no change, when there is none or it is not abandoned. */
+  /**
+   * Settles an abandoned record. False, and no change, when there is none or it is not abandoned. The
+   * old claim's token is no longer the record's: what its run writes late is `lost`, so is an earlier
+   * write that it repeats.
+   */
   resolve(recordKey: string, resolution: Resolution, retentionMs: number): Promise<boolean>;
 
   /** Removes the record, whatever its state, unless a live claim holds it. True if one was removed. */
@@ -137,14 +149,16 @@ export interface IdempotencyStore {
 
   /**
    * Removes at most `limit` records whose retention is over, never one that is live or kept until it
-   * is settled. Returns how many were removed; safe beside anything, from any number of processes.
+   * is settled. Returns how many were removed (0 where the backend's records leave by themselves);
+   * safe beside anything, from any number of processes.
    */
   purge(limit: number): Promise<number>;
 
   /**
    * Calls `wake` soon after the record was completed, released, abandoned or forgotten, or items were
-   * appended to its event log, by any process. A hint and no more: it may come late, twice, for nothing, or never; a waiter asks again
-   * by `claim` from time to time anyway. Returns the end of the subscription. Optional.
+   * appended to its event log, by any process. A hint and no more: it may come late, twice, for
+   * nothing, or never; a waiter asks again by `claim` from time to time anyway. Returns the end of the
+   * subscription. Optional.
    */
   subscribe?(recordKey: string, wake: () => void): () => void;
 

@@ -1,4 +1,4 @@
-import { describeStoreContract, type StoreUnderTest } from '../../lib/testing/index.js';
+import { describeStoreContract, type ContractOptions, type StoreUnderTest } from '../../lib/testing/index.js';
 
 export interface CaseResult {
   readonly title: string;
@@ -7,13 +7,18 @@ export interface CaseResult {
 
 type Hook = () => Promise<void>;
 
-/** Runs the contract suite here and now, each case for itself, and tells what became of each. */
-export async function runContract(factory: () => Promise<StoreUnderTest>): Promise<CaseResult[]> {
+/** Runs the contract suite here and now, each case (or those with such a title) for itself, and tells what became of each. */
+export async function runContract(
+  factory: () => Promise<StoreUnderTest>,
+  options: Pick<ContractOptions, 'without'> = {},
+  only = /(?:)/,
+): Promise<CaseResult[]> {
   const cases: { readonly title: string; readonly body: Hook }[] = [];
   const before: Hook[] = [];
   const after: Hook[] = [];
   const path: string[] = [];
   describeStoreContract('the store', factory, {
+    ...options,
     describe(title, body) {
       path.push(title);
       body();
@@ -25,7 +30,7 @@ export async function runContract(factory: () => Promise<StoreUnderTest>): Promi
   });
 
   const results: CaseResult[] = [];
-  for (const { title, body } of cases) {
+  for (const { title, body } of cases.filter(({ title }) => only.test(title))) {
     let error: Error | undefined;
     try {
       for (const hook of before) await hook();

@@ -4,7 +4,7 @@ import { runContract } from './collecting-runner.js';
 import { MUTANTS } from './mutants/index.js';
 
 describe('describeStoreContract', () => {
-  it('passes the memory store, in at least 60 cases with titles of their own', async () => {
+  it('passes the memory store, in at least 250 cases with titles of their own', async () => {
     let cleaned = 0;
     const results = await runContract(async () => {
       const clock = fakeClock();
@@ -13,7 +13,7 @@ describe('describeStoreContract', () => {
     });
     expect(results.filter(({ error }) => error)).toEqual([]);
     expect(new Set(results.map(({ title }) => title)).size).toBe(results.length);
-    expect(results.length).toBeGreaterThanOrEqual(60);
+    expect(results.length).toBeGreaterThanOrEqual(250);
     expect(cleaned).toBe(results.length);
   });
 
@@ -24,6 +24,47 @@ describe('describeStoreContract', () => {
       return { store, advance: (ms) => clock.advance(ms) };
     });
     expect(results.filter(({ error }) => error)).toEqual([]);
+  });
+
+  it('passes a store without optional parts that says so, in one case for each', async () => {
+    const parts = ['events', 'steps', 'requestCancel'] as const;
+    const results = await runContract(
+      async () => {
+        const clock = fakeClock();
+        const store = Object.assign(memoryStore({ clock }), Object.fromEntries(parts.map((part) => [part, undefined])));
+        return { store, advance: (ms) => clock.advance(ms) };
+      },
+      { without: parts },
+    );
+    expect(results.filter(({ error }) => error)).toEqual([]);
+    for (const part of parts) {
+      expect(results.filter(({ title }) => title.endsWith(`the store does without: it has no ${part}`))).toHaveLength(
+        1,
+      );
+    }
+    expect(results.filter(({ title }) => / > (event log|steps|requests to cancel) > /.test(title))).toHaveLength(3);
+  });
+
+  it('fails a store that lacks a part without a word, and one that has a part it says it lacks', async () => {
+    const silent = await runContract(async () => {
+      const clock = fakeClock();
+      return {
+        store: Object.assign(memoryStore({ clock }), { steps: undefined }),
+        advance: (ms) => clock.advance(ms),
+      };
+    });
+    const steps = silent.filter(({ title }) => title.includes(' > steps > '));
+    expect(steps.length).toBeGreaterThan(20);
+    for (const { error } of steps) expect(error?.message).toContain("{ without: ['steps'] } as the third argument");
+    expect(silent.filter(({ title, error }) => error && !title.includes(' > steps > '))).toEqual([]);
+
+    const hiding = await runContract(
+      async () => ({ store: memoryStore() }),
+      { without: ['events'] },
+      / > event log > /,
+    );
+    expect(hiding).toHaveLength(1);
+    expect(hiding[0]?.error?.message).toContain("`without` names 'events', but the store has it");
   });
 
   it('says what to do where the test runner has no globals', () => {

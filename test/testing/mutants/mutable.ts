@@ -1,5 +1,9 @@
+import type { EventLog } from '../../../lib/core/event-log.js';
 import type { ClaimRef } from '../../../lib/core/record.js';
+import type { StepLog } from '../../../lib/core/step-log.js';
+import { MemoryEventLog } from '../../../lib/stores/memory/memory-event-log.js';
 import type { MemoryRecord } from '../../../lib/stores/memory/memory-record.js';
+import { MemoryStepLog } from '../../../lib/stores/memory/memory-step-log.js';
 import { MemoryStore } from '../../../lib/stores/memory/memory-store.js';
 import type { FakeClock } from '../../../lib/testing/index.js';
 
@@ -26,6 +30,20 @@ export class Mutable extends MemoryStore {
   /** The record's own token, as a statement without a token in its WHERE would have it. */
   protected tokenless(recordKey: string): ClaimRef {
     return { recordKey, claimToken: this.record(recordKey)?.claimToken ?? '' };
+  }
+
+  /** An event log in which some calls are others. */
+  protected log(changes: (inner: EventLog) => Partial<EventLog>): EventLog {
+    const inner = new MemoryEventLog(this.table);
+    const { append, read } = changes(inner);
+    return { append: append ?? inner.append.bind(inner), read: read ?? inner.read.bind(inner) };
+  }
+
+  /** A log of steps in which some calls are others. */
+  protected stepLog(changes: (inner: StepLog) => Partial<StepLog>): StepLog {
+    const inner = new MemoryStepLog(this.table);
+    const { save, load } = changes(inner);
+    return { save: save ?? inner.save.bind(inner), load: load ?? inner.load.bind(inner) };
   }
 
   /** Makes a lapsed lease live again, as a statement that does not look at it would take it to be. */
