@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import type { ServerResponse } from 'node:http';
 
 export type Callback = (error?: Error | null) => void;
@@ -15,8 +16,20 @@ export const METHODS = [
   'setHeader',
   'appendHeader',
   'removeHeader',
+  'on',
+  'addListener',
+  'prependListener',
+  'once',
+  'prependOnceListener',
+  'off',
+  'removeListener',
 ] as const;
 export type MethodName = (typeof METHODS)[number];
+
+type ListenerMethod = Extract<
+  MethodName,
+  'on' | 'addListener' | `prepend${string}` | 'once' | 'off' | 'removeListener'
+>;
 
 /** What the application asks of its response, answered by the wire. */
 export interface AppSide {
@@ -25,6 +38,8 @@ export interface AppSide {
   write(chunk: Chunk, encoding: BufferEncoding | undefined, callback: Callback | undefined): boolean;
   end(chunk: Chunk | undefined, encoding: BufferEncoding | undefined, callback: Callback | undefined): void;
   destroy(error: Error | undefined): void;
+  /** Listeners of the application for `drain`, which the wire wakes; undefined for middleware through which it sends. */
+  readonly waiting: EventEmitter | undefined;
   /** True where the event may go on to its listeners. */
   lets(event: string | symbol): boolean;
   /** What the application sees of the response's state. */
@@ -93,6 +108,13 @@ const OVERRIDES: PropertyDescriptorMap & ThisType<WiredResponse> = {
   emit: method(function (this: WiredResponse, event: string | symbol, ...args: unknown[]) {
     return this[WIRE].lets(event) ? this[WIRE].call('emit', event, ...args) : false;
   }),
+  on: listening('on'),
+  addListener: listening('addListener'),
+  prependListener: listening('prependListener'),
+  once: listening('once'),
+  prependOnceListener: listening('prependOnceListener'),
+  off: listening('off'),
+  removeListener: listening('removeListener'),
   setHeader: method(function (this: WiredResponse, name: string, value: string) {
     if (this[WIRE].takesHeaders) this[WIRE].call('setHeader', name, value);
     return this;
@@ -121,6 +143,16 @@ const OVERRIDES: PropertyDescriptorMap & ThisType<WiredResponse> = {
 
 function method(value: (this: WiredResponse, ...args: never[]) => unknown): PropertyDescriptor {
   return { configurable: true, enumerable: false, writable: true, value };
+}
+
+function listening(name: ListenerMethod): PropertyDescriptor {
+  return method(function (this: WiredResponse, event: string | symbol, listener: (...args: unknown[]) => void) {
+    const waiting = event === 'drain' ? this[WIRE].waiting : undefined;
+    waiting?.[name](event, listener);
+    // What was there before the response was held is removed from where it is.
+    if (!waiting || name === 'off' || name === 'removeListener') this[WIRE].call(name, event, listener);
+    return this;
+  });
 }
 
 function state(property: 'headersSent' | 'writableEnded' | 'closed'): PropertyDescriptor {

@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { finished, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { ResponseWire, type HeldResponse } from '../../../lib/http/response-wire.js';
+import { createGzip, gunzipSync, type Gzip } from 'node:zlib';
+import { ResponseWire, type HeldResponse, type StreamSink } from '../../../lib/http/response-wire.js';
 import { deferred, eventually, turns } from '../support.js';
 import { post, RawClient, serve, type Answer, type TestServer } from './servers.js';
 
@@ -250,7 +251,7 @@ describe('a held response that is let go', () => {
     });
     expect((await post(port)).body.toString()).toBe('ab');
     await eventually(() => ends.length === 2, 'both ends');
-    expect(ends.sort()).toEqual(['finished', 'pipeline']);
+    expect(ends.map(String).sort((a, b) => a.localeCompare(b))).toEqual(['finished', 'pipeline']);
     expect(responses[0]!.res.writableFinished).toBe(true);
   });
 
@@ -765,5 +766,142 @@ describe('a response that the application destroys', () => {
     await eventually(() => responses[0]?.failures.length === 1, 'the failure');
     responses[0]!.wire.replace(409, [], Buffer.from('unknown'));
     expect(await answer).toMatchObject({ status: 409, body: Buffer.from('unknown') });
+  });
+});
+
+describe('a response that is streamed', () => {
+  const PIECES = 60;
+  const PIECE_BYTES = 64 * 1024;
+
+  /** Codes the body, and leads listeners for `drain` to its own buffer, as compression does. */
+  function coding(res: ServerResponse): void {
+    const { write, end, on, writeHead } = res;
+    let gzip: Gzip | undefined;
+    let waiting: ((...args: unknown[]) => void)[] = [];
+    res.writeHead = ((...args: unknown[]) => {
+      if (!res.headersSent && !gzip) {
+        const coder = createGzip({ level: 0 });
+        gzip = coder;
+        res.setHeader('content-encoding', 'gzip');
+        res.removeHeader('content-length');
+        for (const listener of waiting) coder.on('drain', listener);
+        waiting = [];
+        coder.on('data', (bytes: Buffer) => {
+          if (!write.call(res, bytes, 'utf8')) coder.pause();
+        });
+        coder.on('end', () => end.call(res, undefined, 'utf8'));
+        on.call(res, 'drain', () => coder.resume());
+      }
+      return writeHead.apply(res, args as never);
+    }) as never;
+    const head = (): void => {
+      if (!res.headersSent) (res as unknown as { _implicitHeader(): void })._implicitHeader();
+    };
+    res.write = ((chunk: Buffer) => {
+      head();
+      return gzip!.write(chunk);
+    }) as never;
+    res.end = ((chunk?: Buffer) => {
+      head();
+      if (chunk) gzip!.write(chunk);
+      gzip!.end();
+    }) as never;
+    res.on = ((event: string, listener: (...args: unknown[]) => void) => {
+      if (event !== 'drain') on.call(res, event, listener);
+      else if (gzip) gzip.on('drain', listener);
+      else waiting.push(listener);
+      return res;
+    }) as never;
+  }
+
+  /** Records up to three pieces at a time, and sends what it has recorded. */
+  async function stream(res: ServerResponse, req: IncomingMessage): Promise<{ most: number }> {
+    const wire = new ResponseWire(req, res);
+    const recorded: Buffer[] = [];
+    let most = 0;
+    let ended = false;
+    const sink: StreamSink = {
+      write(bytes) {
+        recorded.push(bytes);
+        most = Math.max(most, recorded.length);
+        return recorded.length < 3;
+      },
+      end: () => (ended = true),
+    };
+    wire.hold(1_000_000, {
+      ended: () => undefined,
+      failed: () => undefined,
+      left: () => undefined,
+      streams: () => sink,
+    });
+    const source = (function* () {
+      for (let i = 0; i < PIECES; i++) yield Buffer.alloc(PIECE_BYTES, String(i));
+    })();
+    Readable.from(source, { objectMode: true }).pipe(res);
+    await eventually(() => recorded.length > 0, 'the first piece');
+    wire.beginStream(undefined, []);
+    for (;;) {
+      const piece = recorded.shift();
+      if (piece) {
+        await wire.sendPiece(piece);
+      } else if (ended) {
+        break;
+      } else {
+        wire.drain();
+        await turns(1);
+      }
+    }
+    wire.endStream();
+    wire.finish();
+    return { most };
+  }
+
+  it.each<[string, (res: ServerResponse) => void]>([
+    ['as it is', () => undefined],
+    ['through middleware that codes it and has a buffer of its own', coding],
+  ])(
+    'comes whole, waits for the record and for the reader, and is never far ahead of either: %s',
+    async (_how, before) => {
+      let most = 0;
+      let done = false;
+      server = await serve(async (req, res) => {
+        before(res);
+        ({ most } = await stream(res, req));
+        done = true;
+      });
+      const answer = await post(server.port);
+      const coded = answer.headers['content-encoding'] === 'gzip';
+      expect(coded).toBe(before === coding);
+      const body = coded ? gunzipSync(answer.body) : answer.body;
+      expect(body).toHaveLength(PIECES * PIECE_BYTES);
+      expect(body.at(-1)).toBe(Buffer.from(String(PIECES - 1)).at(-1));
+      expect(done).toBe(true);
+      expect(most).toBeLessThanOrEqual(4);
+    },
+  );
+
+  it('is sent no faster than its reader reads', async () => {
+    let sent = 0;
+    let finishedSending = false;
+    server = await serve(async (req, res) => {
+      const wire = new ResponseWire(req, res);
+      wire.takeOver();
+      wire.beginStream(200, []);
+      for (; sent < 400; sent++) await wire.sendPiece(Buffer.alloc(256 * 1024));
+      wire.endStream();
+      wire.finish();
+      finishedSending = true;
+    });
+    const client = await RawClient.post(server.port, { reading: false });
+    let before = -1;
+    await eventually(async () => {
+      const stands = sent > 0 && sent === before;
+      before = sent;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return stands;
+    }, 'the sender to wait');
+    expect(sent).toBeLessThan(200);
+    client.socket.destroy();
+    await eventually(() => finishedSending, 'the sender to go on without a reader');
   });
 });
