@@ -185,9 +185,11 @@ export class ResponseWire implements AppSide {
     this.sendEnd();
   }
 
-  /** Ends the connection without an end of the answer. */
+  /** Ends the connection without an end of the answer, after what was sent of it. */
   cut(): void {
-    this.response.socket?.destroy();
+    const { socket } = this.response;
+    // Node gathers the pieces of one turn before it gives them to the socket.
+    setImmediate(() => socket?.destroySoon());
   }
 
   /** Lets the application go on writing after its sink asked it to wait. */
@@ -272,7 +274,8 @@ export class ResponseWire implements AppSide {
   seen(property: 'headersSent' | 'writableEnded' | 'destroyed' | 'closed'): unknown {
     if (this.state === 'open') return this.real(property);
     if (property === 'destroyed' || property === 'closed') {
-      return this.state === 'answered' ? this.real(property) : this.appFailed;
+      // Node asks too, and drops what is written to a response that says yes.
+      return this.state === 'answered' && this.real(property) === true;
     }
     if (this.passes) return this.real(property);
     if (property === 'writableEnded') return this.appEnded;
@@ -362,7 +365,9 @@ export class ResponseWire implements AppSide {
   }
 
   private setOwnHead(headers: readonly RecordedHeader[]): void {
-    for (const name of BODY_HEADERS) this.response.removeHeader(name);
+    // Only where it is there: Node takes the removal of Transfer-Encoding for a wish to do without, and an
+    // answer without it has no end but that of the connection.
+    for (const name of BODY_HEADERS) if (this.response.hasHeader(name)) this.response.removeHeader(name);
     this.response.statusMessage = ''; // the reason of another answer
     setHeaders(this.response, headers);
   }
