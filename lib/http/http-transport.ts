@@ -141,7 +141,7 @@ class HttpRequest {
       }).then(
         () => resolve(undefined),
         (error: unknown) => {
-          this.refuse(error);
+          void this.refuse(error);
           reject(this.exceptionOf(error) as Error);
         },
       );
