@@ -63,7 +63,15 @@ export class World implements Surroundings {
       this.time.restore();
     }
     const { mode, leaseMs, retentionMs } = this.scenario;
-    const settings = { store: 'simulated', mode, leaseMs, secret: SECRET, purgeMs: Infinity, graceMs: 0 };
+    const settings = {
+      store: 'simulated',
+      mode,
+      leaseMs,
+      secret: SECRET,
+      purgeMs: Infinity,
+      graceMs: 0,
+      deadlineMs: Infinity,
+    };
     return { settings: { ...settings, retentions: { [OPERATION]: retentionMs } }, events: this.processes.events };
   }
 

@@ -13,6 +13,8 @@ export interface Settings {
   readonly purgeMs: number;
   /** How much later than promised something may be seen, on a busy machine. */
   readonly graceMs: number;
+  /** How long a call of the store may take before it counts as failed. */
+  readonly deadlineMs: number;
   /** Key of the mark that each answer bears. Empty: answers bear none. */
   readonly secret: string;
 }

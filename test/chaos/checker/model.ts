@@ -2,15 +2,6 @@ import type { Answer, RequestEvent } from './history.js';
 import type { KeyHistory } from './key-history.js';
 import { isTrue, isUnheard, mayComplete, mayRelease, needsTruth, type State } from './truth.js';
 
-/**
- * I8: is there an order of claims, completions and lease ends in which every client of a key was told
- * the truth? Of the record, the model knows what the contract says and nothing of how it is stored.
- *
- * All states that the record can be in are followed through the clients' history at once: a request
- * may take effect at any time between its start and its end, one whose client heard nothing (or that
- * the store was away) also later, or never. When a request returns, only those states remain in
- * which what it was told was true at some moment while it was under way. None left: a violation.
- */
 /** A state, and what else the past means for the future. Requests are bits, by their places. */
 interface Config {
   readonly state: State;
@@ -46,6 +37,15 @@ function describe(answer: Answer): string {
     : answer.kind;
 }
 
+/**
+ * I8: is there an order of claims, completions and lease ends in which every client of a key was told
+ * the truth? Of the record, the model knows what the contract says and nothing of how it is stored.
+ *
+ * All states that the record can be in are followed through the clients' history at once: a request
+ * may take effect at any time between its start and its end, one whose client heard nothing (or that
+ * the store was away) also later, or never. When a request returns, only those states remain in
+ * which what it was told was true at some moment while it was under way. None left: a violation.
+ */
 class Model {
   private readonly requests: readonly RequestEvent[];
   private configs = new Frontier();

@@ -10,7 +10,8 @@ export function checkRefusals(key: KeyHistory): void {
         checkInProgress(key, request);
         break;
       case 'unavailable':
-        if (!key.run.faultAt(server, from, to, failsCalls)) {
+        // On a machine that is out of breath the deadline passes without a fault; that takes as long as it is.
+        if (to - from < key.run.settings.deadlineMs && !key.run.faultAt(server, from, to, failsCalls)) {
           key.fail('I9', `request ${op} was told that the store is away, and it was not`);
         }
         break;

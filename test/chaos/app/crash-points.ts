@@ -1,0 +1,64 @@
+import { random } from '../../simulation/random.js';
+import type { Journal } from './journal.js';
+import { machineNow, type AppSettings } from './settings.js';
+
+export type CrashPoint =
+  | 'before-claim'
+  | 'after-claim'
+  | 'before-effect'
+  | 'after-effect'
+  | 'before-complete'
+  | 'after-complete'
+  | 'before-respond';
+
+/** Moments at which the process kills itself, or has the reply of its next store call cut off, by chance. */
+export class CrashPoints {
+  private readonly draw: () => number;
+  private calm = false;
+
+  constructor(
+    private readonly settings: AppSettings,
+    private readonly journal: Journal,
+  ) {
+    this.draw = random(settings.seed);
+    process.on('message', (message: { calm?: true }) => {
+      if (message.calm) this.calm = true;
+    });
+  }
+
+  at(point: CrashPoint): void {
+    if (this.calm || this.draw() >= this.settings.crash) return;
+    this.crash(point);
+  }
+
+  /** Ends the process at once, without any of its handlers. */
+  crash(point: CrashPoint): void {
+    const { server } = this.settings;
+    const at = machineNow();
+    this.journal.write({ type: 'mark', what: `crash ${point}`, server, at });
+    this.journal.write({ type: 'fault', kind: 'kill', server, from: at, to: at });
+    process.kill(process.pid, 'SIGKILL');
+    // The signal is on its way; nothing more must happen until it is here.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  }
+
+  /** Sees to it, now and then, that the store does the next thing it is asked for and its reply is lost. */
+  async maybeCutReply(of: 'claim' | 'complete'): Promise<void> {
+    if (this.calm || !process.send || this.draw() >= this.settings.cut) return;
+    const { server } = this.settings;
+    const from = machineNow();
+    const ready = new Promise<void>((resolve) => {
+      const listen = (message: { cutIsReady?: true }): void => {
+        if (!message.cutIsReady) return;
+        process.off('message', listen);
+        resolve();
+      };
+      process.on('message', listen);
+      setTimeout(resolve, 200).unref();
+    });
+    process.send({ cutNextReply: true });
+    await ready;
+    this.journal.write({ type: 'mark', what: `cut ${of} reply`, server, at: machineNow() });
+    this.journal.write({ type: 'fault', kind: 'cut_reply', server, from, to: machineNow() });
+  }
+}

@@ -1,0 +1,99 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { random } from '../simulation/random.js';
+import { dump, leaks } from './aftermath.js';
+import type { Edit } from './build.js';
+import { check } from './checker/check.js';
+import type { Event, History, Settings, Violation } from './checker/history.js';
+import { Client, PLANTED_SECRET } from './client.js';
+import { Cluster } from './cluster.js';
+import { Load } from './load.js';
+import { Nemesis, plan, type FaultKind } from './nemesis.js';
+import { countWindows, type WindowCount } from './windows.js';
+import { OPERATIONS, Workload } from './workload.js';
+
+export interface ChaosOptions {
+  readonly store: 'postgres' | 'redis';
+  readonly mode: 'block' | 'rerun';
+  readonly seconds: number;
+  readonly seed: number;
+  readonly apps?: number;
+  readonly clients?: number;
+  /** Kinds of faults; all by default. */
+  readonly faults?: readonly FaultKind[];
+  readonly crash?: number;
+  readonly cut?: number;
+  readonly edits?: readonly Edit[];
+  readonly leaseMs?: number;
+  readonly signal?: AbortSignal;
+  readonly say?: (what: string) => void;
+}
+
+export interface ChaosResult {
+  readonly history: History;
+  readonly violations: readonly Violation[];
+  readonly windows: readonly WindowCount[];
+  readonly faults: ReadonlyMap<string, number>;
+}
+
+const LEASE_MS = 1_000;
+const BRIEF_MS = 2_000;
+const PURGE_MS = 200;
+const LONG_MS = 3_600_000;
+
+/**
+ * One run: load and faults; then all is healed; then, when every lease and purge has had its time,
+ * each key is asked for once more; then the store's content is written down, and all of it is checked.
+ */
+export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
+  const {
+    store,
+    mode,
+    seconds,
+    seed,
+    edits,
+    apps = 4,
+    clients = 16,
+    leaseMs = LEASE_MS,
+    say = () => undefined,
+  } = options;
+  const signal = options.signal ?? new AbortController().signal;
+  const deadlineMs = Math.round(leaseMs * 0.6);
+  const secret = randomBytes(16).toString('hex');
+  const settings: Settings = {
+    ...{ store, mode, leaseMs, purgeMs: PURGE_MS, graceMs: 1_500, deadlineMs, secret },
+    retentions: { [OPERATIONS.charges]: LONG_MS, [OPERATIONS.joined]: LONG_MS, [OPERATIONS.brief]: BRIEF_MS },
+  };
+  const cluster = await Cluster.start({
+    ...{ store, mode, apps, leaseMs, secret, seed, briefMs: BRIEF_MS, purgeMs: PURGE_MS },
+    ...{ deadlineMs, crash: options.crash ?? 0.002, cut: options.cut ?? 0.01 },
+    ...(edits && { edits }),
+  });
+  const client = new Client(4 * leaseMs);
+  try {
+    const marker = `marker${randomBytes(6).toString('hex')}`;
+    const load = new Load(cluster, client, new Workload(random(seed), marker, leaseMs), seed);
+    const nemesis = new Nemesis(cluster, signal);
+    say(`load and faults for ${seconds} s (${store}, ${mode}, seed ${seed})`);
+    const enough = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1_000)]);
+    await Promise.all([load.run(clients, enough), nemesis.run(plan(seed, seconds, apps, leaseMs, options.faults))]);
+    say('healing');
+    cluster.becomeCalm();
+    await cluster.allUp();
+    await sleep(3 * leaseMs + 2 * PURGE_MS, undefined, { signal }).catch(() => undefined);
+    say(`asking for each of ${load.used.size} keys once more`);
+    await load.finish(32, signal);
+    const events: Event[] = [
+      ...(await dump(cluster, load.used)),
+      ...(await leaks(cluster, [marker, PLANTED_SECRET, 'planted-cookie'])),
+      ...(await cluster.events()),
+      ...load.events,
+    ];
+    say('checking');
+    const history = { settings, events };
+    return { history, violations: check(history), windows: countWindows(history, seconds), faults: nemesis.counts };
+  } finally {
+    client.close();
+    await cluster.stop();
+  }
+}

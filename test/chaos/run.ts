@@ -1,0 +1,83 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { hasRedisServer } from '../support/redis-process.js';
+import { runChaos, type ChaosOptions } from './chaos.js';
+import { formatHistory } from './checker/history.js';
+import { report } from './report.js';
+
+/**
+ * npm run chaos -- --store postgres|redis|all --mode block|rerun|all --seconds N --seed S [--out DIR] [--ci]
+ *
+ * Each run prints what it did and found; the last line is a summary. The exit code is 1 when a promise
+ * was broken or a window was never hit, 2 when a run could not be made.
+ */
+const { values } = parseArgs({
+  options: {
+    store: { type: 'string', default: 'all' },
+    mode: { type: 'string', default: 'all' },
+    seconds: { type: 'string', default: '60' },
+    seed: { type: 'string' },
+    out: { type: 'string', default: join(tmpdir(), 'idempotency-chaos-histories') },
+    /** What a continuous integration does: a minute each. */
+    ci: { type: 'boolean', default: false },
+  },
+});
+
+const stores = choose(values.store, ['postgres', 'redis']);
+const modes = choose(values.mode, ['block', 'rerun']);
+const seconds = values.ci ? 60 : Number(values.seconds);
+const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
+
+if (!stores || !modes || !(seconds > 0) || !Number.isInteger(seed)) {
+  console.error('chaos: --store postgres|redis|all --mode block|rerun|all --seconds N --seed S');
+  process.exit(2);
+}
+
+function choose<T extends string>(given: string, known: readonly T[]): readonly T[] | undefined {
+  if (given === 'all') return known;
+  return known.includes(given as T) ? [given as T] : undefined;
+}
+
+const interrupted = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(name, () => {
+    console.error(`${name}: stopping everything`);
+    interrupted.abort();
+  });
+}
+
+const summaries: string[] = [];
+let isGood = true;
+let wasLeftOut = false;
+
+for (const store of stores) {
+  if (store === 'redis' && !hasRedisServer()) {
+    console.error(
+      'chaos: there is no redis-server on the PATH, so nothing was run on Redis. Install one and run again.',
+    );
+    wasLeftOut = true;
+    continue;
+  }
+  for (const mode of modes) {
+    if (!interrupted.signal.aborted) isGood = (await one({ store, mode, seconds, seed })) && isGood;
+  }
+}
+
+async function one(options: ChaosOptions): Promise<boolean> {
+  const say = (what: string): void => console.log(`[${new Date().toISOString()}] ${what}`);
+  const result = await runChaos({ ...options, say, signal: interrupted.signal });
+  if (interrupted.signal.aborted) return false;
+  mkdirSync(values.out, { recursive: true });
+  const file = join(values.out, `${options.store}-${options.mode}-${options.seed}.jsonl`);
+  writeFileSync(file, formatHistory(result.history));
+  const { text, summary, isGood: good } = report(options, result);
+  console.log(text);
+  console.log(`history: ${file}`);
+  summaries.push(summary);
+  return good;
+}
+
+for (const summary of summaries) console.log(summary);
+process.exit(interrupted.signal.aborted ? 130 : !isGood ? 1 : wasLeftOut ? 2 : 0);
