@@ -59,6 +59,7 @@ export type { Clock } from './core/clock.js';
 export { parseDuration } from './core/duration.js';
 export { withDeadline } from './core/deadline.js';
 export {
+  ClientLeftError,
   IdempotencyCancelledError,
   IdempotencyClaimLostError,
   IdempotencyConfigError,
@@ -77,5 +78,4 @@ export {
   NotExecutedError,
 } from './core/errors.js';
 export type { AnswerOutcome, RecordWhen } from './http/record-when.js';
-export { ClientLeftError } from './http/http-run.js';
 export { IdempotencyHttpException, type ProblemBody } from './http/problem.js';

@@ -105,6 +105,11 @@ export class ActiveRun {
     if (!this.abort.signal.aborted) this.abort.abort(reason);
   }
 
+  /** Milliseconds since the claim can no longer be known to live; negative while it can. */
+  get leaseEndedMs(): number {
+    return monotonicNow() - this.leaseEndsAt;
+  }
+
   /** Stops renewing. The claim itself is settled by the caller. */
   end(): void {
     this.ended = true;

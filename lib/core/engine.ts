@@ -1,24 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import { ActiveRun } from './active-run.js';
 import { monotonicNow } from './clock.js';
-import { IdempotencyCancelledError, IdempotencyCursorInvalidError, IdempotencyStoreError } from './errors.js';
-import type { StreamHead, StreamRef } from './event-log.js';
+import { IdempotencyCancelledError, IdempotencyStoreError } from './errors.js';
+import type { StreamRef } from './event-log.js';
 import { inProgressError, UsualDurations } from './in-progress.js';
 import { waitForRunning } from './join.js';
 import type { RunPolicy } from './policy.js';
-import type { RecordedAnswer, RecordView } from './record.js';
+import type { Claim, RecordedAnswer, RecordView } from './record.js';
 import { recordKeyOf, type RecordName } from './record-key.js';
 import { recover } from './recover.js';
-import { findOrUnavailable, outcomeUnknownError, reusedError, streamGoneError } from './refusals.js';
+import { outcomeUnknownError, reusedError } from './refusals.js';
 import { ReplayCache, type ReplayCacheLimits } from './replay-cache.js';
 import { settleRun, undoClaim, type RunOutcome } from './settle.js';
 import { runInTransaction } from './run-in-transaction.js';
 import { SharedLooks } from './shared-looks.js';
 import type { ClaimRequest, ClaimResult, IdempotencyStore, WriteResult } from './store.js';
-import { streamToken, type StreamCursor } from './streams/cursor.js';
-import { followStream, type StreamPart } from './streams/follower.js';
-import type { LiveFeed } from './streams/live-feed.js';
-import { StreamRecorder, type RecorderEvents, type StreamLimits } from './streams/recorder.js';
+import { streamOf, Streams } from './streams/streams.js';
 
 /** One idempotent operation, ready to be claimed. */
 export interface IdempotentCall extends RecordName {
@@ -32,7 +29,7 @@ export interface IdempotentCall extends RecordName {
 
 /**
  * `ran`: the operation ran here and its outcome is recorded or released. `replay`: it had completed
- * before. `follow`: its answer is a stream, which `Engine.follow` reads.
+ * before. `follow`: its answer is a stream, which `Engine.streams` reads.
  */
 export type Execution<T> =
   | { readonly kind: 'follow'; readonly stream: StreamRef }
@@ -54,13 +51,14 @@ export class Engine {
   private readonly looks = new SharedLooks((request) => this.claim(request));
   private readonly running = new Set<Promise<unknown>>();
   private readonly runs = new Set<ActiveRun>();
-  private readonly feeds = new Map<string, LiveFeed>();
+  readonly streams: Streams;
 
   constructor(
     private readonly store: IdempotencyStore,
     replayCache: ReplayCacheLimits | false,
   ) {
     this.replays = new ReplayCache(replayCache);
+    this.streams = new Streams(store);
   }
 
   /**
@@ -183,50 +181,9 @@ export class Engine {
     }
   }
 
-  /**
-   * The stream of a caller that has seen a part of it. It runs nothing: where there is no record, the
-   * caller is told so instead of being given another stream.
-   * @throws IdempotencyError
-   */
-  async resume(call: IdempotentCall, cursor: StreamCursor): Promise<{ stream: StreamRef; after: number }> {
-    const record = await findOrUnavailable(this.store, recordKeyOf(call));
-    if (!record || record.state === 'released') throw streamGoneError();
-    if (record.fingerprint !== call.fingerprint) throw reusedError();
-    const stream = streamOf(record);
-    const isStream = record.stream !== undefined || record.answer?.kept === 'stream';
-    if (!isStream || streamToken(record.recordId) !== cursor.token || record.attempt !== cursor.attempt) {
-      throw new IdempotencyCursorInvalidError('Last-Event-ID names another stream than that of this request.', {
-        param: 'Last-Event-ID',
-      });
-    }
-    return { stream, after: cursor.seq };
-  }
-
-  /** Reads a stream from an item on; fed from memory where its producer is in this process. */
-  follow(
-    stream: StreamRef,
-    after: number,
-    left: AbortSignal,
-    feed: LiveFeed | undefined = this.feeds.get(feedKey(stream)),
-  ): AsyncGenerator<StreamPart, void, void> {
-    return followStream({ store: this.store, stream, after, feed, left });
-  }
-
-  /** Whether the store can keep streams. */
-  get keepsStreams(): boolean {
-    return this.store.events !== undefined;
-  }
-
   /** Whether a run can share a transaction with its record. */
   get hasTransactions(): boolean {
     return this.store.transactions !== undefined;
-  }
-
-  /** Begins to record what the run streams. */
-  recordStream(active: ActiveRun, head: StreamHead, limits: StreamLimits, on: RecorderEvents): StreamRecorder {
-    const recorder = new StreamRecorder(this.store.events!, active, head, limits, on);
-    this.feeds.set(feedKey(recorder.feed.stream), recorder.feed);
-    return recorder;
   }
 
   /** A waiter's next look: another waiter of this process may already have fetched the answer. */
@@ -271,7 +228,7 @@ export class Engine {
     } finally {
       active.end();
       this.runs.delete(active);
-      this.feeds.delete(feedKey(claim));
+      this.streams.forget(claim);
     }
   }
 
@@ -285,7 +242,7 @@ export class Engine {
     const sentAt = monotonicNow();
     const settled = written ?? (await settleRun(this.store, active, outcome, call.policy.retentionMs));
     this.durations.add(call.operation, active.elapsedMs);
-    if (settled === 'lost') return this.answerOfRecord(claim.recordKey, call.fingerprint);
+    if (settled === 'lost') return this.answerOfRecord(claim, call.fingerprint);
     switch (outcome.kind) {
       case 'record':
         this.replays.set(claim.recordKey, call.fingerprint, outcome.answer, sentAt + call.policy.retentionMs);
@@ -298,10 +255,10 @@ export class Engine {
   }
 
   /** A late run's caller gets what the record says, never what the late run made of it. */
-  private async answerOfRecord(recordKey: string, fingerprint: string): Promise<Execution<never>> {
+  private async answerOfRecord(claim: Claim, fingerprint: string): Promise<Execution<never>> {
     let record: RecordView | undefined;
     try {
-      record = await this.store.find(recordKey);
+      record = await this.store.find(claim.recordKey);
     } catch (cause) {
       throw outcomeUnknownError(cause); // not the store's own 503: that one says that nothing ran
     }
@@ -309,7 +266,10 @@ export class Engine {
       if (record.fingerprint !== fingerprint) throw reusedError();
       return { kind: 'replay', answer: record.answer };
     }
-    if (record?.state === 'in_progress') throw inProgressError({ leaseRemainingMs: 1_000, runningMs: 0 }, undefined);
+    // In progress under another claim; one's own is no stranger to wait for, but an outcome not yet known.
+    if (record?.state === 'in_progress' && record.fencingToken !== claim.fencingToken) {
+      throw inProgressError({ leaseRemainingMs: 1_000, runningMs: 0 }, undefined);
+    }
     throw outcomeUnknownError();
   }
 
@@ -320,9 +280,3 @@ export class Engine {
     return work;
   }
 }
-
-function streamOf({ recordKey, recordId, attempt }: RecordView): StreamRef {
-  return { recordKey, recordId, attempt };
-}
-
-const feedKey = ({ recordId, attempt }: { recordId: string; attempt: number }): string => `${recordId}.${attempt}`;

@@ -134,6 +134,14 @@ export class IdempotencyCancelledError extends Error {
   }
 }
 
+/** The client has left, and the route says `onDisconnect: 'cancel'`. Reason of `context.signal`. */
+export class ClientLeftError extends Error {
+  constructor() {
+    super('The client has closed the connection.');
+    this.name = 'ClientLeftError';
+  }
+}
+
 /** The claim was lost while the operation ran: its lease ended or the record was taken over. Reason of `context.signal`. */
 export class IdempotencyClaimLostError extends Error {
   constructor(message: string) {

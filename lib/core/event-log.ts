@@ -62,7 +62,7 @@ export interface EventLog {
   /**
    * Appends the items and sets the lease to end `leaseMs` from now: one round trip.
    * Fenced like every write under a claim: `lost` writes nothing. A batch that is repeated because its
-   * reply was lost (the log already ends with its last item) answers `written` and changes nothing;
+   * reply was lost (the log already ends with its last item) answers `written` and changes nothing but the lease;
    * one that would leave a gap is `lost`. `cancel_requested`: written, and somebody has asked to cancel.
    */
   append(claim: ClaimRef, batch: StreamBatch, leaseMs: number): Promise<RenewResult>;

@@ -39,7 +39,9 @@ export async function settleRun(
       undoLater(store, run, outcome.began);
       return 'written';
     }
-    if (!run.mayHoldClaim) return 'lost';
+    // The store's clock decides, and it may have begun the lease later than this process counts it from:
+    // one lease more of patience, until the store itself says what became of the claim.
+    if (run.leaseEndedMs > run.leaseMs) return 'lost';
     await pause(wait);
     wait = Math.min(wait * 2, LONGEST_PAUSE_MS);
   }

@@ -9,7 +9,7 @@ export interface StepLog {
   /**
    * Records the result of a finished step and sets the lease to end `leaseMs` from now: one round
    * trip, fenced like every write under a claim. The first result of a name stays: a repetition
-   * answers `written` and changes nothing.
+   * answers `written` and changes nothing but the lease.
    */
   save(claim: ClaimRef, name: string, result: Uint8Array, leaseMs: number): Promise<RenewResult>;
 

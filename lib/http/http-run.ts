@@ -3,33 +3,20 @@ import type { Subscriber, Subscription } from 'rxjs';
 import type { ActiveRun } from '../core/active-run.js';
 import { notKept } from '../core/answer.js';
 import { withScope, type RunScope } from '../core/context.js';
-import { IdempotencyClaimLostError, verdictOf } from '../core/errors.js';
-import type { StreamEnd } from '../core/event-log.js';
-import type { RecordedAnswer, RecordedHeader } from '../core/record.js';
-import type { RunOutcome } from '../core/settle.js';
-import type { HttpRoute } from './http-route.js';
 import type { Engine } from '../core/engine.js';
-import type { OutgoingHttpHeaders } from 'node:http';
+import { ClientLeftError, IdempotencyClaimLostError } from '../core/errors.js';
+import type { StreamEnd } from '../core/event-log.js';
+import type { RecordedAnswer } from '../core/record.js';
+import type { RunOutcome } from '../core/settle.js';
 import { eventsOf } from './async-events.js';
+import type { CurrentHead, StreamSink } from './held-body.js';
+import type { HttpRoute } from './http-route.js';
 import { keptHeaders } from './kept-headers.js';
-import { recordBelow500 } from './record-when.js';
-import type { HeldResponse, ResponseWire, StreamSink, WireHolder } from './response-wire.js';
+import type { HeldResponse, WireHolder } from './wire-holder.js';
+import type { ResponseWire } from './response-wire.js';
+import { answerOf, answerOfFailure, answerOfNotExecuted, outcomeOf, statusOf, type Substitute } from './run-outcome.js';
+import { isThenable } from './thenable.js';
 import { StreamedAnswer, type StreamOutcome } from './streamed-answer.js';
-
-/** An answer that goes out instead of what the application wrote. */
-interface Substitute {
-  readonly status: number;
-  readonly headers: readonly RecordedHeader[];
-  readonly body: Buffer;
-}
-
-/** The reason of `context.signal` where the route says `onDisconnect: 'cancel'` and the client has left. */
-export class ClientLeftError extends Error {
-  constructor() {
-    super('The client has closed the connection.');
-    this.name = 'ClientLeftError';
-  }
-}
 
 /**
  * One run of a handler under a claim: from the moment its response is held to the moment its outcome
@@ -45,10 +32,13 @@ export class HttpRun implements WireHolder {
   private innerEnded = false;
   private innerFailed = false;
   private outerLeft = false;
+  private isHolding = false;
   private inner: Subscription | undefined;
   private outer: Subscriber<unknown> | undefined;
   private answeredEarly = false;
   private streamed: StreamedAnswer | undefined;
+  private streamEnd: StreamEnd | undefined;
+  private sourceBroke = false;
   private substitute: Substitute | undefined;
   private engine: Engine | undefined;
   private tell: ((outcome: RunOutcome<void>) => void) | undefined;
@@ -85,8 +75,6 @@ export class HttpRun implements WireHolder {
     const { transaction, maxRecordBytes } = this.route.policy;
     this.wire.hold(transaction ? Infinity : maxRecordBytes, this);
   }
-
-  private isHolding = false;
 
   /** Whether this run has a claim. */
   get isClaimed(): boolean {
@@ -194,14 +182,15 @@ export class HttpRun implements WireHolder {
   }
 
   failed(error: Error | undefined): void {
-    if (this.streamed) return this.streamed.fail();
     this.handlerError ??= error;
+    this.sourceBroke = true;
+    if (this.streamed) return this.streamed.fail();
     this.tell?.(this.verdict(500, () => notKept('not_serialisable', null)));
   }
 
-  streams(head: { readonly status: number; readonly headers: OutgoingHttpHeaders }): StreamSink | undefined {
+  streams(head: CurrentHead): StreamSink | undefined {
     const { active, engine } = this;
-    if (!active || !engine?.keepsStreams || head.status >= 400 || this.innerFailed) return undefined;
+    if (!active || !engine?.streams.areKept || head.status >= 400 || this.innerFailed) return undefined;
     if (this.route.policy.transaction) return undefined;
     this.streamed = new StreamedAnswer({
       engine,
@@ -227,7 +216,7 @@ export class HttpRun implements WireHolder {
     }
     // Nest says in the stream that its source has failed; before the first event it can be said properly.
     if (this.route.isSse && this.innerFailed) this.tell?.(this.failedBeforeFirstEvent());
-    else this.tell?.(this.outcomeOf(held));
+    else this.tell?.(this.outcomeOfHeld(held));
   }
 
   // --- how it ends ----------------------------------------------------------------------------
@@ -250,12 +239,7 @@ export class HttpRun implements WireHolder {
     return this.streamed!.close('interrupted');
   }
 
-  private streamEnd: StreamEnd | undefined;
-
-  private streamDone(
-    outcome: StreamOutcome,
-    head: { readonly status: number; readonly headers: OutgoingHttpHeaders },
-  ): void {
+  private streamDone(outcome: StreamOutcome, head: CurrentHead): void {
     switch (outcome.kind) {
       case 'recorded':
         this.streamEnd = outcome.answer.end;
@@ -265,23 +249,18 @@ export class HttpRun implements WireHolder {
         this.inner?.unsubscribe();
         return this.tell?.({ kind: 'unknown', began: true });
       case 'empty': {
-        if (this.innerFailed) return this.tell?.(this.failedBeforeFirstEvent());
+        if (this.innerFailed || this.sourceBroke) return this.tell?.(this.failedBeforeFirstEvent());
         const headers = keptHeaders(head.headers);
         this.substitute = { status: head.status, headers, body: outcome.bytes };
-        return this.tell?.(this.outcomeOf({ status: head.status, headers: head.headers, body: outcome.bytes }));
+        return this.tell?.(this.outcomeOfHeld({ status: head.status, headers: head.headers, body: outcome.bytes }));
       }
     }
   }
 
-  /** A source that failed before it streamed anything has an answer of its own, as any handler that throws. */
   private failedBeforeFirstEvent(): RunOutcome<void> {
-    const status = statusOf(this.handlerError);
-    const { message } = this.handlerError as Partial<Error>;
-    const body = { statusCode: status, message: status < 500 && message ? message : 'Internal server error' };
-    const headers: RecordedHeader[] = [['content-type', 'application/json; charset=utf-8']];
-    const substitute: Substitute = { status, headers, body: Buffer.from(JSON.stringify(body)) };
+    const substitute = answerOfFailure(this.handlerError);
     this.substitute = substitute;
-    return this.verdict(status, () => ({ kept: true, ...substitute }));
+    return this.verdict(substitute.status, () => ({ kept: true, ...substitute }));
   }
 
   /** A run that is cancelled before it has sent anything ends by itself, if its handler listens; an event source is made to. */
@@ -301,50 +280,14 @@ export class HttpRun implements WireHolder {
     this.tell?.(this.verdict(statusOf(error), () => notKept('late', statusOf(error))));
   }
 
-  private outcomeOf(held: HeldResponse): RunOutcome<void> {
+  private outcomeOfHeld(held: HeldResponse): RunOutcome<void> {
+    this.substitute ??= answerOfNotExecuted(this.handlerError);
     // A success that an interceptor gave in the handler's place has been promised to the client as well.
     if (!this.began && held.status >= 400) return { kind: 'release', began: false };
     return this.verdict(held.status, () => answerOf(held, this.route.policy.maxRecordBytes));
   }
 
   private verdict(status: number, answer: () => RecordedAnswer): RunOutcome<void> {
-    const error = this.handlerError;
-    switch (verdictOf(error)) {
-      case 'indeterminate':
-        return { kind: 'unknown', began: true, cause: error };
-      case 'not-executed':
-        return { kind: 'release', began: true };
-      case undefined:
-        return this.decide(status, error) === 'record'
-          ? { kind: 'record', answer: answer() }
-          : { kind: 'release', began: true };
-    }
+    return outcomeOf(this.route.recordWhen, status, this.handlerError, answer);
   }
-
-  private decide(status: number, error: unknown): 'record' | 'release' {
-    const outcome = error === undefined ? { status } : { status, error };
-    try {
-      const said: unknown = this.route.recordWhen(outcome);
-      if (said === 'record' || said === 'release') return said;
-    } catch {
-      // A rule that fails is no rule; the usual one holds.
-    }
-    return recordBelow500(outcome);
-  }
-}
-
-function answerOf({ status, headers, body }: HeldResponse, maxBytes: number): RecordedAnswer {
-  if (body === undefined || body.byteLength > maxBytes) return notKept('too_large', status);
-  return { kept: true, status, headers: keptHeaders(headers), body };
-}
-
-/** The status that a thrown value stands for, as Nest's own filter reads it. */
-export function statusOf(error: unknown): number {
-  const candidate = error as { getStatus?: () => unknown; statusCode?: unknown };
-  const status = typeof candidate.getStatus === 'function' ? candidate.getStatus() : candidate.statusCode;
-  return typeof status === 'number' ? status : 500;
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }

@@ -8,13 +8,15 @@ import type { Engine, IdempotentCall } from '../core/engine.js';
 import type { StreamRef } from '../core/event-log.js';
 import { IdempotencyError, IdempotencyOutcomeUnknownError, IdempotencyResponseNotKeptError } from '../core/errors.js';
 import type { RecordedAnswer } from '../core/record.js';
+import { recordKeyOf } from '../core/record-key.js';
 import { bodyComesLater, readFingerprint, readKey, readScope } from './http-call.js';
 import { HttpExchange } from './http-request.js';
 import type { HttpRoute } from './http-route.js';
-import { HttpRun, statusOf } from './http-run.js';
+import { HttpRun } from './http-run.js';
 import { readCursor, refusalOf } from './last-event-id.js';
 import { IdempotencyHttpException, problemOf } from './problem.js';
 import { ResponseWire } from './response-wire.js';
+import { statusOf } from './run-outcome.js';
 import { deliver } from './stream-delivery.js';
 
 /** Methods that are idempotent by definition and change nothing: a key on them is ignored. */
@@ -164,11 +166,11 @@ class HttpRequest {
       fingerprint,
       policy: route.policy,
       callerLeft,
-      canFollow: engine.keepsStreams,
+      canFollow: engine.streams.areKept,
     };
     const cursor = readCursor(exchange.request);
     if (cursor) {
-      const { stream, after } = await engine.resume(call, cursor);
+      const { stream, after } = await engine.streams.resume({ recordKey: recordKeyOf(call), fingerprint }, cursor);
       await this.follow(engine, stream, after);
       return 'replayed';
     }
@@ -196,7 +198,7 @@ class HttpRequest {
     await deliver({
       wire: this.wire,
       stream,
-      parts: engine.follow(stream, after, left),
+      parts: engine.streams.follow(stream, after, left),
       first: false,
       after,
       refuse: (why) => (refusal = refusalOf(why)),

@@ -1,13 +1,14 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import type { ActiveRun } from '../core/active-run.js';
 import type { Engine } from '../core/engine.js';
-import { IdempotencyCancelledError, IdempotencyClaimLostError } from '../core/errors.js';
+import { ClientLeftError, IdempotencyCancelledError, IdempotencyClaimLostError } from '../core/errors.js';
 import type { StreamEnd, StreamHead } from '../core/event-log.js';
 import type { StreamedAnswer as RecordedStream } from '../core/record.js';
 import { formatCursor } from '../core/streams/cursor.js';
 import type { StreamLimits, StreamRecorder } from '../core/streams/recorder.js';
 import { keptHeaders } from './kept-headers.js';
-import type { ResponseWire, StreamSink } from './response-wire.js';
+import type { StreamSink } from './held-body.js';
+import type { ResponseWire } from './response-wire.js';
 import { SseFrames, withId } from './sse-frames.js';
 import { deliver } from './stream-delivery.js';
 
@@ -99,7 +100,7 @@ export class StreamedAnswer implements StreamSink {
 
   private begin(): StreamRecorder {
     const { engine, active, wire, limits } = this.options;
-    const recorder = engine.recordStream(active, this.head, limits, {
+    const recorder = engine.streams.record(active, this.head, limits, {
       trouble: (trouble) => (trouble === 'lost' ? this.interrupt() : void this.finish('truncated')),
       drain: () => wire.drain(),
     });
@@ -108,7 +109,7 @@ export class StreamedAnswer implements StreamSink {
     this.delivered = deliver({
       wire,
       stream,
-      parts: engine.follow(stream, 0, this.left.signal, recorder.feed),
+      parts: engine.streams.follow(stream, 0, this.left.signal, recorder.feed),
       first: true,
       refuse: () => undefined,
       after: 0,
@@ -118,7 +119,7 @@ export class StreamedAnswer implements StreamSink {
 
   private aborted(reason: unknown): void {
     if (reason instanceof IdempotencyClaimLostError) this.interrupt();
-    else if (reason instanceof IdempotencyCancelledError || (reason as Error | undefined)?.name === 'ClientLeftError') {
+    else if (reason instanceof IdempotencyCancelledError || reason instanceof ClientLeftError) {
       void this.finish('cancelled');
     } else this.interrupt();
   }

@@ -80,8 +80,9 @@ export async function* followStream(following: Following): AsyncGenerator<Stream
   }
 }
 
+/** A record that was settled with another answer has no end of this stream. */
 function standingOf(page: StreamPage): 'live' | StreamEnd | 'interrupted' {
-  return page.state === 'ended' ? (page.end ?? 'complete') : page.state;
+  return page.state === 'ended' ? (page.end ?? 'interrupted') : page.state;
 }
 
 /** The feed as a page; undefined where it does not hold what comes after the cursor. */

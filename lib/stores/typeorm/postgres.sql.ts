@@ -6,13 +6,20 @@ import {
   fromNow,
   HELD,
   isOver,
+  leftBehind,
   millis,
   PRIOR,
+  PRIOR_RECORD_ID,
+  PRIOR_STREAM,
+  PRIOR_STREAM_ID,
   SAME_RECORD,
+  STREAM,
   verdict,
   VIEW_NAMES,
   viewColumns,
+  WROTE,
 } from './sql-parts.js';
+import type { QuotedTables } from './table-name.js';
 
 /**
  * Every statement of the store. Each one decides and writes by itself, on the database's clock.
@@ -48,8 +55,13 @@ export interface PostgresSql {
 /** What {@link PostgresSql.isSettledBy} is asked for. */
 export type Settled = 'completed' | 'released' | 'abandoned' | 'given_back';
 
-/** The statements for `table`, which is quoted and ready to stand in a statement. */
-export function postgresSql(table: string): PostgresSql {
+/** The statements about records. */
+export function postgresSql({ records: table, events, steps }: QuotedTables): PostgresSql {
+  // What goes with the records of the CTE `gone`.
+  const withTheirLogs = `,
+items AS (DELETE FROM ${events} AS e USING gone WHERE e.stream_id = ANY (gone.ids)),
+finished AS (DELETE FROM ${steps} AS s USING gone WHERE s.record_id = ANY (gone.ids))`;
+  const theirIds = `ARRAY[r.stream_id, r.record_id] || r.left_behind AS ids`;
   return {
     // Race closed: two requests that both find the record free. Only one inserts or updates; the
     // other waits for that row, looks at it as it has become, and writes nothing (no row comes back:
@@ -89,18 +101,20 @@ claimed AS (
     expires_at = CASE WHEN $7 THEN NULL ELSE ${fromNow('$5 + $6')} END,
     retention_ms = EXCLUDED.retention_ms,
     keep_abandoned = EXCLUDED.keep_abandoned,
-    ${ANSWER.map((name) => `${name} = NULL`).join(', ')}
+    left_behind = ${leftBehind(['r.stream_id', `CASE WHEN r.has_steps AND NOT ${SAME_RECORD} THEN r.record_id END`])},
+    has_steps = CASE WHEN ${SAME_RECORD} THEN r.has_steps END,
+    ${[...ANSWER, ...STREAM, 'cancel_requested'].map((name) => `${name} = NULL`).join(', ')}
   WHERE ${verdict('EXCLUDED.claimed_at')} IS NULL
-  RETURNING r.record_id, r.attempt, r.fencing_token, r.prior, ${DURABLE} AS durable
+  RETURNING r.record_id, r.attempt, r.fencing_token, r.prior, r.left_behind IS NOT NULL AS leaves, ${DURABLE} AS durable
 )
-SELECT verdict, record_id, attempt, fencing_token, prior ->> 'state' AS prior_state,
+SELECT verdict, record_id, attempt, fencing_token, prior ->> 'state' AS prior_state, NULL::boolean AS leaves,
   ceil(${millis('lease_until - now')}) AS lease_remaining_ms,
   floor(${millis('now - claimed_at')}) AS running_ms,
   floor(${millis('expires_at - now')}) AS remaining_ms,
   ${viewColumns('now', "verdict = 'completed'")}
 FROM seen
 UNION ALL
-SELECT 'claimed', record_id, attempt, fencing_token, prior ->> 'state', NULL, NULL, NULL, ${VIEW_NAMES.map(() => 'NULL').join(', ')}
+SELECT 'claimed', record_id, attempt, fencing_token, prior ->> 'state', leaves, NULL, NULL, NULL, ${VIEW_NAMES.map(() => 'NULL').join(', ')}
 FROM claimed`,
     ),
 
@@ -111,7 +125,7 @@ FROM claimed`,
       `UPDATE ${table} AS r SET
   lease_until = ${fromNow('$3')},
   expires_at = CASE WHEN r.keep_abandoned THEN NULL ELSE ${fromNow('$3 + r.retention_ms')} END
-WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+WHERE ${HELD} ${WROTE}`,
     ),
 
     // Race closed: a run that slept past its lease writes over its successor's answer. Token, state
@@ -121,7 +135,7 @@ WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
       `UPDATE ${table} AS r SET
   state = 'completed', completed_at = clock_timestamp(), expires_at = ${fromNow('$3')}, retention_ms = $3::bigint, prior = NULL,
   ${ANSWER_FROM_4}
-WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+WHERE ${HELD} ${WROTE}`,
     ),
 
     // Race closed: as in complete.
@@ -129,7 +143,7 @@ WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
       'release',
       `UPDATE ${table} AS r SET
   state = 'released', lease_until = clock_timestamp(), expires_at = ${fromNow('r.retention_ms')}, prior = NULL
-WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+WHERE ${HELD} ${WROTE}`,
     ),
 
     // Race closed: a claim that is undone late, after another has taken the record over. The token
@@ -153,8 +167,14 @@ WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
   lease_until = COALESCE((r.prior ->> 'lease_until')::timestamptz, clock_timestamp()),
   expires_at = CASE WHEN r.prior IS NULL THEN to_timestamp(0) ELSE (r.prior ->> 'expires_at')::timestamptz END,
   retention_ms = COALESCE((r.prior ->> 'retention_ms')::bigint, r.retention_ms),
-  keep_abandoned = COALESCE((r.prior ->> 'keep_abandoned')::boolean, r.keep_abandoned)
-WHERE r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' RETURNING ${DURABLE} AS durable`,
+  keep_abandoned = COALESCE((r.prior ->> 'keep_abandoned')::boolean, r.keep_abandoned),
+  has_steps = CASE WHEN r.prior IS NULL OR ${PRIOR_RECORD_ID} = r.record_id THEN r.has_steps ELSE (r.prior ->> 'has_steps')::boolean END,
+  ${STREAM.map((name) => `${name} = CASE WHEN r.prior IS NULL THEN r.${name} ELSE ${PRIOR_STREAM[name]} END`).join(',\n  ')},
+  left_behind = CASE WHEN r.prior IS NULL THEN r.left_behind ELSE ${leftBehind(
+    ['r.stream_id', `CASE WHEN r.has_steps AND ${PRIOR_RECORD_ID} <> r.record_id THEN r.record_id END`],
+    [PRIOR_STREAM_ID, PRIOR_RECORD_ID],
+  )} END
+WHERE r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' ${WROTE}`,
     ),
 
     // Race closed: as in complete.
@@ -163,8 +183,13 @@ WHERE r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_pr
       `UPDATE ${table} AS r SET
   state = 'abandoned', lease_until = clock_timestamp(), prior = NULL,
   attempt = CASE WHEN $3::boolean THEN r.attempt ELSE r.attempt - 1 END,
+  ${STREAM.map((name) => `${name} = CASE WHEN $3 THEN r.${name} WHEN ${PRIOR_RECORD_ID} = r.record_id THEN ${PRIOR_STREAM[name]} END`).join(',\n  ')},
+  left_behind = CASE WHEN $3 THEN r.left_behind ELSE ${leftBehind(
+    ['r.stream_id'],
+    [`CASE WHEN ${PRIOR_RECORD_ID} = r.record_id THEN ${PRIOR_STREAM_ID} END`],
+  )} END,
   expires_at = CASE WHEN r.keep_abandoned THEN NULL ELSE ${fromNow('r.retention_ms')} END
-WHERE ${HELD} RETURNING ${DURABLE} AS durable`,
+WHERE ${HELD} ${WROTE}`,
     ),
 
     // Decides nothing. Asked after a write that found no row: was it this token's own earlier write,
@@ -203,29 +228,38 @@ RETURNING ${DURABLE} AS durable`,
     // is free; a live claim keeps it.
     forget: once(
       'forget',
-      `DELETE FROM ${table} AS r
-WHERE r.record_key = $1::bytea AND NOT (r.state = 'in_progress' AND r.lease_until > clock_timestamp())
-RETURNING NOT ${isOver('r', 'clock_timestamp()')} AS existed, ${DURABLE} AS durable`,
+      `WITH gone AS (
+  DELETE FROM ${table} AS r
+  WHERE r.record_key = $1::bytea AND NOT (r.state = 'in_progress' AND r.lease_until > clock_timestamp())
+  RETURNING NOT ${isOver('r', 'clock_timestamp()')} AS existed, ${theirIds}, ${DURABLE} AS durable
+)${withTheirLogs}
+SELECT existed FROM gone`,
     ),
 
     // Race closed: a purge removes the record that a claim has just begun to use again. Rows that
     // somebody holds are skipped, and a row is looked at again once it is held. One process purges at
     // a time: the turn ends with the statement, so it also works where a pooler hands the next
     // statement to another connection. statement_timestamp(), because it is one value, which lets
-    // the index on expires_at find the rows.
+    // the index on expires_at find the rows. Streams can have many items: so many records are removed
+    // as have $3 of them together, but at least one, so that the statement ends within its deadline.
     purge: repeatable(
       'purge',
       `WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($2::bigint) AS mine),
 due AS MATERIALIZED (
-  SELECT r.record_key FROM ${table} AS r
+  SELECT r.record_key, r.expires_at, COALESCE(r.stream_tail, 0) AS items FROM ${table} AS r
   WHERE (SELECT mine FROM turn) AND r.expires_at <= statement_timestamp()
   ORDER BY r.expires_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ),
+now_due AS (
+  SELECT record_key FROM (
+    SELECT record_key, sum(items) OVER (ORDER BY expires_at, record_key) - items AS items_before FROM due
+  ) AS counted WHERE items_before < $3::bigint
+),
 gone AS (
-  DELETE FROM ${table} AS r USING due
-  WHERE r.record_key = due.record_key AND r.expires_at <= statement_timestamp() RETURNING r.attempt
-)
-SELECT count(*) AS removed FROM gone`,
+  DELETE FROM ${table} AS r USING now_due
+  WHERE r.record_key = now_due.record_key AND r.expires_at <= statement_timestamp() RETURNING ${theirIds}
+)${withTheirLogs}
+SELECT (SELECT count(*) FROM gone) AS removed, (SELECT count(*) FROM due) > (SELECT count(*) FROM now_due) AS more`,
     ),
   };
 }

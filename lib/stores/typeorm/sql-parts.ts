@@ -6,6 +6,9 @@ export const ANSWER = ['status', 'headers', 'body', 'not_kept', 'stream_end', 's
 export const ANSWER_FROM_4 = `status = $4::smallint, headers = $5::text, body = $6::bytea, not_kept = $7::text,
   stream_end = $8::text, stream_items = $9::integer`;
 
+/** What of the record a stream is: the log of one claim, its head, and the number of its last item. */
+export const STREAM = ['stream_id', 'stream_head', 'stream_tail'] as const;
+
 /** `$1` and `$2` are record key and claim token, as in every write under a claim. */
 export const HELD = `r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' AND r.lease_until > clock_timestamp()`;
 
@@ -37,9 +40,33 @@ export const PRIOR = `jsonb_build_object('state', CASE r.state WHEN 'released' T
   'expires_at',
   'retention_ms',
   'keep_abandoned',
+  'has_steps',
+  ...STREAM,
 ]
   .map((name) => `'${name}', r.${name}`)
   .join(', ')})`;
+
+/** What the claim before has of its stream; it goes on as the record's when the present claim is not counted. */
+export const PRIOR_STREAM_ID = `(r.prior ->> 'stream_id')::uuid`;
+export const PRIOR_RECORD_ID = `(r.prior ->> 'record_id')::uuid`;
+export const PRIOR_STREAM = {
+  stream_id: PRIOR_STREAM_ID,
+  stream_head: `r.prior ->> 'stream_head'`,
+  stream_tail: `(r.prior ->> 'stream_tail')::integer`,
+};
+
+/**
+ * The ids of streams and records that the row has no more to do with, and whose items and steps are
+ * still to be swept up. They stand in the row, so that whoever removes it removes them too, and no
+ * crash between two statements can leave items that nobody knows of.
+ */
+export function leftBehind(added: readonly string[], takenBack: readonly string[] = []): string {
+  const all = `array_remove(r.left_behind || ARRAY[${added.join(', ')}]::uuid[], NULL)`;
+  return `NULLIF(${takenBack.reduce((ids, id) => `array_remove(${ids}, ${id})`, all)}, '{}'::uuid[])`;
+}
+
+/** What every write under a claim answers with. */
+export const WROTE = `RETURNING ${DURABLE} AS durable, r.cancel_requested, r.left_behind IS NOT NULL AS leaves`;
 
 /** The rules of the port's `claim`, in its order; NULL: the record is this claim's to take. */
 export function verdict(now: string): string {
@@ -71,7 +98,7 @@ export function millis(interval: string): string {
 
 export const VIEW_NAMES = [
   ...['operation', 'fingerprint', 'state', 'created_ms', 'claimed_ms', 'lease_ms', 'completed_ms', 'expires_ms'],
-  ...['status', 'headers', 'not_kept', 'stream_end', 'stream_items', 'body_base64'],
+  ...['status', 'headers', 'not_kept', 'stream_end', 'stream_items', 'stream_head', 'body_base64'],
 ];
 
 /** Times as milliseconds and bytes as base64 (much faster to read than hex), so that neither DateStyle, bytea_output nor a type parser of the application matters. */
@@ -81,5 +108,5 @@ export function viewColumns(now: string, withBody: string): string {
   CASE WHEN state = 'in_progress' AND lease_until <= ${now} THEN 'abandoned' ELSE state END AS state,
   ${instant('created_at')} AS created_ms, ${instant('claimed_at')} AS claimed_ms, ${instant('lease_until')} AS lease_ms,
   ${instant('completed_at')} AS completed_ms, ${instant('expires_at')} AS expires_ms,
-  status, headers, not_kept, stream_end, stream_items, CASE WHEN ${withBody} THEN encode(body, 'base64') END AS body_base64`;
+  status, headers, not_kept, stream_end, stream_items, stream_head, CASE WHEN ${withBody} THEN encode(body, 'base64') END AS body_base64`;
 }

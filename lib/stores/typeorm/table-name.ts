@@ -1,4 +1,5 @@
 import type { DataSource } from 'typeorm';
+import { IdempotencyConfigError } from '../../core/errors.js';
 
 /** A table as SQL names it; without a schema it is found by the connection's search_path. */
 export interface TableName {
@@ -8,8 +9,36 @@ export interface TableName {
 
 export const DEFAULT_TABLE = 'idempotency_records';
 
+/** The store's tables: of records, of the items of streams, of finished steps. */
+export interface Tables<T> {
+  readonly records: T;
+  readonly events: T;
+  readonly steps: T;
+}
+
+/** Ready to stand in a statement. */
+export type QuotedTables = Tables<string>;
+
+/** The other tables are named after that of records. */
+export const EVENTS_SUFFIX = '_events';
+export const STEPS_SUFFIX = '_steps';
+
+/** Postgres cuts a longer name off without an error: the three tables could become one. */
+export function assertNameFits(table: string, what: string): void {
+  const bytes = Buffer.byteLength(table) + EVENTS_SUFFIX.length;
+  if (bytes > 63) {
+    throw new IdempotencyConfigError(
+      `${what}: the name '${table}${EVENTS_SUFFIX}' of the table of events would have ${bytes} bytes, and Postgres takes 63. Give \`table\` a shorter name.`,
+    );
+  }
+}
+
 export function quote(identifier: string): string {
   return `"${identifier.replaceAll('"', '""')}"`;
+}
+
+export function quoteTables({ records, events, steps }: Tables<TableName>): QuotedTables {
+  return { records: quoteTable(records), events: quoteTable(events), steps: quoteTable(steps) };
 }
 
 /** Ready to stand in a statement. */

@@ -2,7 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { finished, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, gunzipSync, type Gzip } from 'node:zlib';
-import { ResponseWire, type HeldResponse, type StreamSink } from '../../../lib/http/response-wire.js';
+import type { StreamSink } from '../../../lib/http/held-body.js';
+import type { HeldResponse } from '../../../lib/http/wire-holder.js';
+import { ResponseWire } from '../../../lib/http/response-wire.js';
 import { deferred, eventually, turns } from '../support.js';
 import { post, RawClient, serve, type Answer, type TestServer } from './servers.js';
 

@@ -1,0 +1,103 @@
+import type { OutgoingHttpHeaders } from 'node:http';
+
+/** Takes the pieces of a response that is written in pieces. */
+export interface StreamSink {
+  /** False: the application should wait for `drain`. */
+  write(bytes: Buffer): boolean;
+  end(): void;
+}
+
+/** Status and headers as they stand. */
+export interface CurrentHead {
+  readonly status: number;
+  readonly headers: OutgoingHttpHeaders;
+}
+
+/**
+ * A body that is complete after this time, and no larger than this, is recorded as one answer (a file
+ * from memory is written in two pieces as well); any other is a stream.
+ */
+const STREAM_AFTER_MS = 10;
+const STREAM_ABOVE_BYTES = 64 * 1024;
+
+export interface HeldBodyEvents {
+  readonly head: () => CurrentHead;
+  /** Asked once the body turns out to be a stream. Undefined: nobody takes the pieces; they are held like any other body. */
+  readonly streams: (head: CurrentHead) => StreamSink | undefined;
+  /** The body is too large to hold. What is held goes out, and the rest as it comes; false as of a stream's `write`. */
+  readonly sendOut: (bytes: Buffer) => boolean;
+}
+
+/** What the application has written of a body so far: held whole, handed on in pieces, or too large for either. */
+export class HeldBody {
+  sink: StreamSink | undefined;
+  /** Whether it was too large: its beginning is out. */
+  outgrown = false;
+  private chunks: Buffer[] = [];
+  private bytes = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private isOver = false;
+
+  constructor(
+    private readonly limit: number,
+    private readonly on: HeldBodyEvents,
+  ) {}
+
+  get isEmpty(): boolean {
+    return this.bytes === 0;
+  }
+
+  /** Everything that is held, which nobody has taken. */
+  takeAll(): Buffer {
+    const all = Buffer.concat(this.chunks);
+    this.chunks = [];
+    return all;
+  }
+
+  /** As `takeAll`, and it stays. */
+  peekAll(): Buffer {
+    return Buffer.concat(this.chunks);
+  }
+
+  /** Takes a piece. False: the application should wait for `drain`. */
+  write(piece: Buffer, isLast: boolean): boolean {
+    if (this.sink) return this.sink.write(piece);
+    if (this.outgrown) return this.on.sendOut(piece);
+    this.chunks.push(piece);
+    this.bytes += piece.byteLength;
+    if (!isLast && this.becomesStream()) {
+      const room = this.startSink();
+      if (room !== undefined) return room;
+    }
+    if (this.bytes <= this.limit) return true;
+    // Too large to keep: only the end waits for the record. Memory stays bounded whatever the size.
+    this.outgrown = true;
+    return this.on.sendOut(this.takeAll());
+  }
+
+  /** Nothing will be written any more. */
+  end(): void {
+    this.isOver = true;
+    clearTimeout(this.timer);
+  }
+
+  private becomesStream(): boolean {
+    const type = String(this.on.head().headers['content-type'] ?? '');
+    if (type.startsWith('text/event-stream') || this.bytes > STREAM_ABOVE_BYTES) return true;
+    this.timer ??= setTimeout(() => this.startSink(), STREAM_AFTER_MS);
+    return false;
+  }
+
+  /** Undefined where nobody takes the pieces. */
+  private startSink(): boolean | undefined {
+    clearTimeout(this.timer);
+    if (this.sink || this.outgrown || this.isOver) return undefined;
+    this.sink = this.on.streams(this.on.head());
+    if (!this.sink) return undefined;
+    const held = this.chunks;
+    this.chunks = [];
+    let room = true;
+    for (const chunk of held) room = this.sink.write(chunk);
+    return room;
+  }
+}
