@@ -8,7 +8,7 @@ export function eventsOf(emitted: Observable<unknown>): Observable<unknown> {
   return emitted.pipe(mergeMap((value) => (isAsyncIterable(value) ? from(messagesOf(value)) : of(value))));
 }
 
-async function* messagesOf(source: AsyncIterable<unknown>): AsyncGenerator<unknown> {
+async function* messagesOf(source: AsyncIterable<unknown>): AsyncGenerator {
   for await (const value of source) yield typeof value === 'object' && value !== null ? value : { data: value };
 }
 

@@ -19,7 +19,9 @@ class ThingsController {
     runs += 1;
     return { runs, id, query };
   }
-  @Post('omit') @Idempotent({ fingerprint: { omit: ['meta.sentAt', 'items.*.nonce'], headers: ['api-version'] } }) omit() {
+  @Post('omit')
+  @Idempotent({ fingerprint: { omit: ['meta.sentAt', 'items.*.nonce'], headers: ['api-version'] } })
+  omit() {
     runs += 1;
     return { runs };
   }
@@ -36,7 +38,10 @@ class ThingsController {
 @Controller('uploads')
 @Idempotent()
 class UploadsController {
-  @Post() @UseInterceptors(FileInterceptor('file')) upload(@UploadedFile() file: { size: number } | undefined, @Body() body: unknown) {
+  @Post() @UseInterceptors(FileInterceptor('file')) upload(
+    @UploadedFile() file: { size: number } | undefined,
+    @Body() body: unknown,
+  ) {
     runs += 1;
     return { runs, size: file?.size, body };
   }
@@ -47,7 +52,11 @@ class UploadsController {
 }
 
 /** Sends bytes as they are and gives back all that comes until the server closes. */
-function sendBytes(url: string, lines: readonly (string | Buffer)[], body = '{}'): Promise<{ status: number; text: string }> {
+function sendBytes(
+  url: string,
+  lines: readonly (string | Buffer)[],
+  body = '{}',
+): Promise<{ status: number; text: string }> {
   const { port, hostname } = new URL(url);
   return new Promise((resolve, reject) => {
     const socket = connect(Number(port), hostname);
@@ -86,14 +95,24 @@ describe.each(ADAPTERS)('bad and odd input on %s', (adapter) => {
   beforeAll(async () => {
     const counting = countingStore();
     claims = counting.claims;
-    running = await startApp({ adapter, controllers: [ThingsController], rawBody: true, idempotency: { store: counting.store, replayCache: false } });
-    Logger.overrideLogger({ log: () => undefined, warn: (m: unknown) => logged.push(String(m)), error: (m: unknown) => logged.push(String(m)) });
+    running = await startApp({
+      adapter,
+      controllers: [ThingsController],
+      rawBody: true,
+      idempotency: { store: counting.store, replayCache: false },
+    });
+    Logger.overrideLogger({
+      log: () => undefined,
+      warn: (m: unknown) => logged.push(String(m)),
+      error: (m: unknown) => logged.push(String(m)),
+    });
   });
   afterAll(() => running.close());
   beforeEach(() => {
     runs = 0;
   });
-  const post = (body: unknown, headers: Record<string, string> = {}, path = 'things') => send(`${running.url}/v1/${path}`, { body, headers });
+  const post = (body: unknown, headers: Record<string, string> = {}, path = 'things') =>
+    send(`${running.url}/v1/${path}`, { body, headers });
   const expectProblem = (answer: Answer | { status: number; text: string }, status: number, code: string): void => {
     expect(answer.status).toBe(status);
     expect(answer.text).toContain(`"code":"${code}"`);
@@ -130,7 +149,12 @@ describe.each(ADAPTERS)('bad and odd input on %s', (adapter) => {
     const answer = await post({});
     expectProblem(answer, 400, 'idempotency_key_missing');
     expect(answer.headers['content-type']).toBe('application/problem+json');
-    expect(answer.json()).toMatchObject({ type: expect.stringMatching(/^https:\/\//), title: expect.any(String), status: 400, detail: expect.stringContaining('Idempotency-Key') });
+    expect(answer.json()).toMatchObject({
+      type: expect.stringMatching(/^https:\/\//),
+      title: expect.any(String),
+      status: 400,
+      detail: expect.stringContaining('Idempotency-Key'),
+    });
   });
 
   it('quoted, with escapes and parameters, or bare: one key; upper and lower case: two', async () => {
@@ -145,7 +169,12 @@ describe.each(ADAPTERS)('bad and odd input on %s', (adapter) => {
     expect(runs).toBe(3);
   });
 
-  const pair = async (name: string, one: string, other: string, headers: Record<string, string> = {}): Promise<number> => {
+  const pair = async (
+    name: string,
+    one: string,
+    other: string,
+    headers: Record<string, string> = {},
+  ): Promise<number> => {
     const key = `"pair ${name}"`;
     await post(one, { 'idempotency-key': key, ...headers });
     return (await post(other, { 'idempotency-key': key, ...headers })).status;
@@ -189,13 +218,53 @@ describe.each(ADAPTERS)('bad and odd input on %s', (adapter) => {
 
   it('who asks, which attempt it is and how it is traced are no part of the fingerprint; a chosen header is', async () => {
     const k = 'headers';
-    await post({}, { 'idempotency-key': k, authorization: 'Bearer a', 'x-stainless-retry-count': '0', traceparent: '1', cookie: 'a=1' });
-    const again = await post({}, { 'idempotency-key': k, authorization: 'Bearer b', 'x-stainless-retry-count': '1', traceparent: '2' });
+    await post(
+      {},
+      {
+        'idempotency-key': k,
+        authorization: 'Bearer a',
+        'x-stainless-retry-count': '0',
+        traceparent: '1',
+        cookie: 'a=1',
+      },
+    );
+    const again = await post(
+      {},
+      { 'idempotency-key': k, authorization: 'Bearer b', 'x-stainless-retry-count': '1', traceparent: '2' },
+    );
     expect(again.status).toBe(201);
-    await post({ meta: { sentAt: 1, by: 'x' }, items: [{ nonce: 1, id: 1 }] }, { 'idempotency-key': k, 'api-version': '1' }, 'omit');
-    expect((await post({ meta: { sentAt: 2, by: 'x' }, items: [{ nonce: 9, id: 1 }] }, { 'idempotency-key': k, 'api-version': '1' }, 'omit')).status).toBe(201);
-    expect((await post({ meta: { sentAt: 2, by: 'y' }, items: [{ nonce: 9, id: 1 }] }, { 'idempotency-key': k, 'api-version': '1' }, 'omit')).status).toBe(422);
-    expect((await post({ meta: { sentAt: 2, by: 'x' }, items: [{ nonce: 9, id: 1 }] }, { 'idempotency-key': k, 'api-version': '2' }, 'omit')).status).toBe(422);
+    await post(
+      { meta: { sentAt: 1, by: 'x' }, items: [{ nonce: 1, id: 1 }] },
+      { 'idempotency-key': k, 'api-version': '1' },
+      'omit',
+    );
+    expect(
+      (
+        await post(
+          { meta: { sentAt: 2, by: 'x' }, items: [{ nonce: 9, id: 1 }] },
+          { 'idempotency-key': k, 'api-version': '1' },
+          'omit',
+        )
+      ).status,
+    ).toBe(201);
+    expect(
+      (
+        await post(
+          { meta: { sentAt: 2, by: 'y' }, items: [{ nonce: 9, id: 1 }] },
+          { 'idempotency-key': k, 'api-version': '1' },
+          'omit',
+        )
+      ).status,
+    ).toBe(422);
+    expect(
+      (
+        await post(
+          { meta: { sentAt: 2, by: 'x' }, items: [{ nonce: 9, id: 1 }] },
+          { 'idempotency-key': k, 'api-version': '2' },
+          'omit',
+        )
+      ).status,
+    ).toBe(422);
     await post({ a: 1 }, { 'idempotency-key': k }, 'unchecked');
     expect((await post({ a: 2 }, { 'idempotency-key': k }, 'unchecked')).status).toBe(201);
     expect(runs).toBe(3);
@@ -221,10 +290,20 @@ describe.each(ADAPTERS)('bad and odd input on %s', (adapter) => {
     expect((await post(deep, { 'idempotency-key': 'deep' })).status).toBe(201);
     if (adapter === 'express') {
       const zipped = gzipSync('{"a":1}');
-      const first = await send(`${running.url}/v1/things`, { body: zipped, headers: { 'idempotency-key': 'gz', 'content-encoding': 'gzip' } });
+      const first = await send(`${running.url}/v1/things`, {
+        body: zipped,
+        headers: { 'idempotency-key': 'gz', 'content-encoding': 'gzip' },
+      });
       expect(first.json()).toMatchObject({ body: { a: 1 } });
       expect((await post({ a: 1 }, { 'idempotency-key': 'gz' })).status).toBe(201);
-      expect((await send(`${running.url}/v1/things`, { body: deflateRawSync('x'), headers: { 'idempotency-key': 'gz2', 'content-encoding': 'gzip' } })).status).toBe(400);
+      expect(
+        (
+          await send(`${running.url}/v1/things`, {
+            body: deflateRawSync('x'),
+            headers: { 'idempotency-key': 'gz2', 'content-encoding': 'gzip' },
+          })
+        ).status,
+      ).toBe(400);
     }
     const huge = await post({ a: 'x'.repeat(2 * 1024 * 1024) }, { 'idempotency-key': 'huge' });
     expect(huge.status).toBe(413);
@@ -241,14 +320,20 @@ describe('uploads on express', () => {
     runs = 0;
   });
 
-  const upload = async (content: string, { name = 'a.txt', field = 'x', key = 'up', path = 'uploads' } = {}): Promise<Answer> => {
+  const upload = async (
+    content: string,
+    { name = 'a.txt', field = 'x', key = 'up', path = 'uploads' } = {},
+  ): Promise<Answer> => {
     const boundary = `b${Math.random().toString(36).slice(2)}`;
     const body = [
       `--${boundary}\r\nContent-Disposition: form-data; name="note"\r\n\r\n${field}\r\n`,
       `--${boundary}\r\nContent-Disposition: form-data; name="file"; filename="${name}"\r\nContent-Type: text/plain\r\n\r\n${content}\r\n`,
       `--${boundary}--\r\n`,
     ].join('');
-    return send(`${running.url}/${path}`, { body, headers: { 'idempotency-key': key, 'content-type': `multipart/form-data; boundary=${boundary}` } });
+    return send(`${running.url}/${path}`, {
+      body,
+      headers: { 'idempotency-key': key, 'content-type': `multipart/form-data; boundary=${boundary}` },
+    });
   };
 
   it('the same parts under another boundary are the same request; another file, name or field is not', async () => {
@@ -257,7 +342,11 @@ describe('uploads on express', () => {
     expect(first.json()).toMatchObject({ runs: 1, size: 5, body: { note: 'x' } });
     expect(again.text).toBe(first.text);
     expect(again.headers['idempotent-replayed']).toBe('true');
-    for (const other of [await upload('hullo'), await upload('hello', { name: 'b.txt' }), await upload('hello', { field: 'y' })]) {
+    for (const other of [
+      await upload('hullo'),
+      await upload('hello', { name: 'b.txt' }),
+      await upload('hello', { field: 'y' }),
+    ]) {
       expect(other.status).toBe(422);
     }
     expect(runs).toBe(1);

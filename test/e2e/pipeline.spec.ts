@@ -128,7 +128,13 @@ class PipelineController {
   @Post('context') context(@IdempotencyContext() context: IdempotencyRunContext) {
     runs += 1;
     contexts.push(context, this.idempotency.current());
-    return { key: context.key, operation: context.operation, attempt: context.attempt, fence: context.fencingToken, down: context.downstreamKey('charge') };
+    return {
+      key: context.key,
+      operation: context.operation,
+      attempt: context.attempt,
+      fence: context.fencingToken,
+      down: context.downstreamKey('charge'),
+    };
   }
   @Post('fails-first') failsFirst(@IdempotencyContext() context: IdempotencyRunContext) {
     runs += 1;
@@ -158,13 +164,17 @@ class PipelineController {
     runs += 1;
     return 'x'.repeat(body.size);
   }
-  @Post('large-raw') @Idempotent({ maxRecordBytes: 1000 }) largeRaw(@Res() res: { raw?: NodeJS.WritableStream } & NodeJS.WritableStream) {
+  @Post('large-raw') @Idempotent({ maxRecordBytes: 1000 }) largeRaw(
+    @Res() res: { raw?: NodeJS.WritableStream } & NodeJS.WritableStream,
+  ) {
     runs += 1;
     const raw = res.raw ?? res;
     for (let i = 0; i < 100; i++) raw.write('y'.repeat(1000));
     raw.end('z');
   }
-  @Post('everything') @Idempotent({ recordWhen: ({ status }) => (status === 503 ? 'record' : 'release') }) everything(@Body() body: { status: number }) {
+  @Post('everything') @Idempotent({ recordWhen: ({ status }) => (status === 503 ? 'record' : 'release') }) everything(
+    @Body() body: { status: number },
+  ) {
     runs += 1;
     if (body.status === 503) throw new HttpException({ at: Math.random() }, 503);
     return { at: Math.random() };
@@ -203,7 +213,8 @@ describe.each(ADAPTERS)('the rest of the pipeline on %s', (adapter) => {
   let running: RunningApp;
   const start = (options: Partial<AppOptions> = {}): Promise<RunningApp> =>
     startApp({ adapter, controllers: [PipelineController], ...options });
-  const post = (path: string, sent: Parameters<typeof send>[1] = {}) => send(`${running.url}/p/${path}`, { body: {}, ...sent });
+  const post = (path: string, sent: Parameters<typeof send>[1] = {}) =>
+    send(`${running.url}/p/${path}`, { body: {}, ...sent });
 
   beforeAll(async () => {
     running = await start({ idempotency: { replayCache: false } });
@@ -226,24 +237,33 @@ describe.each(ADAPTERS)('the rest of the pipeline on %s', (adapter) => {
     expect(runs).toBe(1);
   });
 
-  it.each([true, false])('an outer interceptor shapes the answer once, also when it is registered first (%s)', async (importsFirst) => {
-    const before = await start({
-      importsFirst,
-      imports: [{ module: class OuterModule {}, providers: [{ provide: APP_INTERCEPTOR, useClass: EnvelopeInterceptor }] }],
-      setup: (app: INestApplication) => void app.useGlobalInterceptors(new EnvelopeInterceptor(), new ClassSerializerInterceptor(app.get(Reflector))),
-    });
-    try {
-      const first = await send(`${before.url}/p/account`, { body: {}, headers: key('outer') });
-      const second = await send(`${before.url}/p/account`, { body: {}, headers: key('outer') });
-      expect(first.json()).toMatchObject({ wrapped: true, data: { wrapped: true, data: { id: expect.any(Number) } } });
-      expect(first.text).not.toContain('hidden');
-      expect(second.text).toBe(first.text);
-      expect(second.headers['idempotent-replayed']).toBe('true');
-      expect(runs).toBe(1);
-    } finally {
-      await before.close();
-    }
-  });
+  it.each([true, false])(
+    'an outer interceptor shapes the answer once, also when it is registered first (%s)',
+    async (importsFirst) => {
+      const before = await start({
+        importsFirst,
+        imports: [
+          { module: class OuterModule {}, providers: [{ provide: APP_INTERCEPTOR, useClass: EnvelopeInterceptor }] },
+        ],
+        setup: (app: INestApplication) =>
+          void app.useGlobalInterceptors(new EnvelopeInterceptor(), new ClassSerializerInterceptor(app.get(Reflector))),
+      });
+      try {
+        const first = await send(`${before.url}/p/account`, { body: {}, headers: key('outer') });
+        const second = await send(`${before.url}/p/account`, { body: {}, headers: key('outer') });
+        expect(first.json()).toMatchObject({
+          wrapped: true,
+          data: { wrapped: true, data: { id: expect.any(Number) } },
+        });
+        expect(first.text).not.toContain('hidden');
+        expect(second.text).toBe(first.text);
+        expect(second.headers['idempotent-replayed']).toBe('true');
+        expect(runs).toBe(1);
+      } finally {
+        await before.close();
+      }
+    },
+  );
 
   it('a filter that catches everything shapes the handler’s errors, and not ours', async () => {
     const filtered = await start({ providers: [{ provide: APP_FILTER, useClass: CatchEverythingFilter }] });
@@ -252,7 +272,11 @@ describe.each(ADAPTERS)('the rest of the pipeline on %s', (adapter) => {
       const missing = await send(`${url}/amount`, { body: { cents: 1 } });
       expect(missing.status).toBe(400);
       expect(missing.headers['content-type']).toBe('application/problem+json');
-      expect(missing.json()).toMatchObject({ code: 'idempotency_key_missing', status: 400, error: { type: 'idempotency_error' } });
+      expect(missing.json()).toMatchObject({
+        code: 'idempotency_key_missing',
+        status: 400,
+        error: { type: 'idempotency_error' },
+      });
       expect(seenByFilter).toHaveLength(1);
       const refused = await send(`${url}/shortcut`, { body: {}, headers: key('f', { 'x-shortcut': 'refuse' }) });
       expect(refused.json()).toMatchObject({ envelope: true });
@@ -348,7 +372,10 @@ describe.each(ADAPTERS)('the rest of the pipeline on %s', (adapter) => {
     expect(timedOut.status).toBe(408);
     expect((await post('slow-outer', { headers: key('timeout') })).status).toBe(409);
     lateGate!();
-    await eventually(async () => (await post('slow-outer', { headers: key('timeout') })).status === 410, 'the end of the handler');
+    await eventually(
+      async () => (await post('slow-outer', { headers: key('timeout') })).status === 410,
+      'the end of the handler',
+    );
     const after = await post('slow-outer', { headers: key('timeout') });
     expect(after.json()).toMatchObject({ code: 'idempotency_response_not_kept' });
     expect(runs).toBe(1);

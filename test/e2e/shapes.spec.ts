@@ -41,7 +41,11 @@ interface AnyResponse {
   write(chunk: string | Buffer): void;
   end(chunk?: string): void;
 }
-type PlatformResponse = { status(code: number): PlatformResponse; header(name: string, value: string): PlatformResponse; send(body: unknown): void };
+type PlatformResponse = {
+  status(code: number): PlatformResponse;
+  header(name: string, value: string): PlatformResponse;
+  send(body: unknown): void;
+};
 
 @Controller('shapes')
 @Idempotent()
@@ -81,7 +85,9 @@ class ShapesController {
   }
   @Post('file-stream') fileStream() {
     ran('file-stream');
-    return new StreamableFile(Readable.from([Buffer.from([0, 255, 1]), Buffer.from(String(Math.random()))]), { type: 'application/x-thing' });
+    return new StreamableFile(Readable.from([Buffer.from([0, 255, 1]), Buffer.from(String(Math.random()))]), {
+      type: 'application/x-thing',
+    });
   }
   @Post('promise') async promise() {
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -120,7 +126,10 @@ class ShapesController {
     raw.end(`later ${Math.random()}`);
   }
   @Post('res-send') resSend(@Res() res: PlatformResponse) {
-    res.status(203).header('etag', '"abc"').send({ n: ran('res-send'), at: Math.random() });
+    res
+      .status(203)
+      .header('etag', '"abc"')
+      .send({ n: ran('res-send'), at: Math.random() });
   }
   @Post('passthrough') passthrough(@Res({ passthrough: true }) res: PlatformResponse) {
     res.status(207).header('location', '/somewhere/1');
@@ -162,9 +171,32 @@ class ShapesController {
 
 const KEPT = ['content-type', 'location', 'etag', 'content-language', 'content-disposition', 'link'];
 const REPLAYED_SHAPES = [
-  'object', 'array', 'null', 'undefined', 'no-content', 'string', 'number', 'unicode', 'buffer', 'file', 'file-stream', 'promise',
-  'observable', 'observable-many', 'generator', 'readable', 'raw', 'raw-later', 'res-send', 'passthrough', 'redirect', 'header',
-  'exception', 'http-exception', 'filtered', 'echo',
+  'object',
+  'array',
+  'null',
+  'undefined',
+  'no-content',
+  'string',
+  'number',
+  'unicode',
+  'buffer',
+  'file',
+  'file-stream',
+  'promise',
+  'observable',
+  'observable-many',
+  'generator',
+  'readable',
+  'raw',
+  'raw-later',
+  'res-send',
+  'passthrough',
+  'redirect',
+  'header',
+  'exception',
+  'http-exception',
+  'filtered',
+  'echo',
 ];
 
 describe.each(ADAPTERS)('handler shapes on %s', (adapter) => {
@@ -177,30 +209,45 @@ describe.each(ADAPTERS)('handler shapes on %s', (adapter) => {
     runs = {};
   });
 
-  it.each(REPLAYED_SHAPES)('%s: the retry gets the same status, kept headers and bytes, and the handler runs once', async (shape) => {
-    const sent = { headers: { 'idempotency-key': `key-${shape}` }, body: { a: 1 } };
-    const first = await send(`${running.url}/shapes/${shape}`, sent);
-    const second = await send(`${running.url}/shapes/${shape}`, sent);
-    const third = await send(`${running.url}/shapes/${shape}`, sent);
+  it.each(REPLAYED_SHAPES)(
+    '%s: the retry gets the same status, kept headers and bytes, and the handler runs once',
+    async (shape) => {
+      const sent = { headers: { 'idempotency-key': `key-${shape}` }, body: { a: 1 } };
+      const first = await send(`${running.url}/shapes/${shape}`, sent);
+      const second = await send(`${running.url}/shapes/${shape}`, sent);
+      const third = await send(`${running.url}/shapes/${shape}`, sent);
 
-    expect(runs[shape]).toBe(1);
-    for (const again of [second, third]) {
-      expect(again.status).toBe(first.status);
-      expect(again.body.equals(first.body)).toBe(true);
-      for (const name of KEPT) expect([name, again.headers[name]]).toEqual([name, first.headers[name]]);
-      expect(again.headers['idempotent-replayed']).toBe('true');
-      expect(again.headers['set-cookie']).toBeUndefined();
-      expect(again.headers['x-not-kept']).toBeUndefined();
-    }
-    expect(first.headers['idempotent-replayed']).toBeUndefined();
-  });
+      expect(runs[shape]).toBe(1);
+      for (const again of [second, third]) {
+        expect(again.status).toBe(first.status);
+        expect(again.body.equals(first.body)).toBe(true);
+        for (const name of KEPT) expect([name, again.headers[name]]).toEqual([name, first.headers[name]]);
+        expect(again.headers['idempotent-replayed']).toBe('true');
+        expect(again.headers['set-cookie']).toBeUndefined();
+        expect(again.headers['x-not-kept']).toBeUndefined();
+      }
+      expect(first.headers['idempotent-replayed']).toBeUndefined();
+    },
+  );
 
   it('answers as without the library the first time', async () => {
     const plain = await startApp({ adapter, controllers: [ShapesController], idempotency: { required: false } });
     try {
-      for (const shape of ['null', 'undefined', 'no-content', 'number', 'header', 'redirect', 'passthrough', 'http-exception']) {
+      for (const shape of [
+        'null',
+        'undefined',
+        'no-content',
+        'number',
+        'header',
+        'redirect',
+        'passthrough',
+        'http-exception',
+      ]) {
         const unprotected = await send(`${plain.url}/shapes/${shape}`, { body: {} });
-        const protectedOne = await send(`${running.url}/shapes/${shape}`, { body: {}, headers: { 'idempotency-key': `plain-${shape}` } });
+        const protectedOne = await send(`${running.url}/shapes/${shape}`, {
+          body: {},
+          headers: { 'idempotency-key': `plain-${shape}` },
+        });
         expect([shape, protectedOne.status]).toEqual([shape, unprotected.status]);
         const { date: _d1, location: l1, etag: _e1, 'content-length': c1, ...rest1 } = unprotected.headers;
         const { date: _d2, location: l2, etag: _e2, 'content-length': c2, ...rest2 } = protectedOne.headers;

@@ -1,7 +1,29 @@
-import { Body, Controller, Get, Header, HttpCode, HttpException, type MessageEvent, Post, Query, RequestMethod, Res, Sse, SseSignal, StreamableFile } from '@nestjs/common';
+import {
+  Body,
+  Controller,
+  Get,
+  Header,
+  HttpCode,
+  HttpException,
+  type MessageEvent,
+  Post,
+  Query,
+  RequestMethod,
+  Res,
+  Sse,
+  SseSignal,
+  StreamableFile,
+} from '@nestjs/common';
 import { PassThrough, Readable } from 'node:stream';
 import { concatMap, delay, from, Observable, of, throwError, concat } from 'rxjs';
-import { Idempotent, IdempotencyContext, IdempotencyService, memoryStore, type IdempotencyRunContext, type IdempotencyStore } from 'nestjs-idempotency';
+import {
+  Idempotent,
+  IdempotencyContext,
+  IdempotencyService,
+  memoryStore,
+  type IdempotencyRunContext,
+  type IdempotencyStore,
+} from 'nestjs-idempotency';
 import { ADAPTERS, startApp, type RunningApp } from './support/app.js';
 import { eventually, send } from './support/http-client.js';
 import { open } from './support/streaming-client.js';
@@ -43,24 +65,39 @@ class StreamsController {
   @Sse('generator', { method: RequestMethod.POST }) generator(@Body() ask: Ask) {
     return tokens(ask.n, ask.pause) as never;
   }
-  @Sse('browser') @Idempotent({ key: (ctx) => ctx.switchToHttp().getRequest<{ query: { key?: string } }>().query.key }) browser(@Query('n') n: string) {
+  @Sse('browser')
+  @Idempotent({ key: (ctx) => ctx.switchToHttp().getRequest<{ query: { key?: string } }>().query.key })
+  browser(@Query('n') n: string) {
     return events(Number(n), 5);
   }
-  @Sse('signal', { method: RequestMethod.POST }) signal(@Body() ask: Ask, @IdempotencyContext() context: IdempotencyRunContext, @SseSignal() sse: AbortSignal) {
+  @Sse('signal', { method: RequestMethod.POST }) signal(
+    @Body() ask: Ask,
+    @IdempotencyContext() context: IdempotencyRunContext,
+    @SseSignal() sse: AbortSignal,
+  ) {
     signals.push(context.signal);
     sse.addEventListener('abort', () => (abortedSse += 1));
     return events(ask.n, ask.pause, context.signal);
   }
-  @Sse('cancelling', { method: RequestMethod.POST }) @Idempotent({ onDisconnect: 'cancel' }) cancelling(@Body() ask: Ask, @IdempotencyContext() context: IdempotencyRunContext) {
+  @Sse('cancelling', { method: RequestMethod.POST }) @Idempotent({ onDisconnect: 'cancel' }) cancelling(
+    @Body() ask: Ask,
+    @IdempotencyContext() context: IdempotencyRunContext,
+  ) {
     signals.push(context.signal);
     return events(ask.n, ask.pause);
   }
   @Sse('fails-late', { method: RequestMethod.POST }) failsLate(@Body() ask: Ask) {
-    return concat(events(ask.n), throwError(() => new Error('the model fell over')));
+    return concat(
+      events(ask.n),
+      throwError(() => new Error('the model fell over')),
+    );
   }
   @Sse('fails-first', { method: RequestMethod.POST }) failsFirst() {
     calls += 1;
-    return of(1).pipe(delay(30), concatMap(() => throwError(() => new HttpException('too many tokens', calls === 1 ? 503 : 422))));
+    return of(1).pipe(
+      delay(30),
+      concatMap(() => throwError(() => new HttpException('too many tokens', calls === 1 ? 503 : 422))),
+    );
   }
   @Sse('shapes', { method: RequestMethod.POST }) shapes(): Observable<MessageEvent> {
     calls += 1;
@@ -81,10 +118,15 @@ class StreamsController {
     return Readable.from(tokens(ask.n, ask.pause), { objectMode: false });
   }
   @Post('file') file(@Body() ask: Ask) {
-    return new StreamableFile(Readable.from(tokens(ask.n, ask.pause), { objectMode: false }), { type: 'application/pdf' });
+    return new StreamableFile(Readable.from(tokens(ask.n, ask.pause), { objectMode: false }), {
+      type: 'application/pdf',
+    });
   }
   @Post('web') web(@Body() ask: Ask) {
-    return new Response(Readable.toWeb(Readable.from(tokens(ask.n, ask.pause), { objectMode: false })) as never, { status: 202, headers: { 'content-type': 'text/x-web' } });
+    return new Response(Readable.toWeb(Readable.from(tokens(ask.n, ask.pause), { objectMode: false })) as never, {
+      status: 202,
+      headers: { 'content-type': 'text/x-web' },
+    });
   }
   @Post('raw') async raw(@Body() ask: Ask, @Res() res: { raw?: unknown }) {
     const raw = (res.raw ?? res) as import('node:http').ServerResponse;
@@ -101,7 +143,9 @@ class StreamsController {
     const seed = Math.floor(Math.random() * 200);
     const source = new PassThrough();
     void (async () => {
-      for (let i = 0; i < 192; i++) if (!source.write(Buffer.alloc(64 * 1024, (seed + i) % 256))) await new Promise((resolve) => source.once('drain', resolve));
+      for (let i = 0; i < 192; i++)
+        if (!source.write(Buffer.alloc(64 * 1024, (seed + i) % 256)))
+          await new Promise((resolve) => source.once('drain', resolve));
       source.end();
     })();
     return new StreamableFile(source);
@@ -162,43 +206,54 @@ describe.each(ADAPTERS)('streams on %s', (adapter) => {
     abortedSse = 0;
   });
 
-  it.each(['observable', 'promise', 'generator', 'raw'])('%s: events come live, and a retry after the end gets the same bytes', async (path) => {
-    const first = await open(`${one.url}/s/${path}`, { body: { n: 20, pause: 10 }, headers: key(`live-${path}`) });
-    await eventually(() => first.events.length >= 2, 'the first events');
-    expect(produced).toBeLessThan(20);
-    await first.over();
-    expect(first.headers['idempotency-stream']).toBe('live');
-    expect(first.events).toHaveLength(20);
-    expect(new Set(first.events.map(({ id }) => id)).size).toBe(20);
-    for (const app of [one, two]) {
-      const retry = await (await open(`${app.url}/s/${path}`, { body: { n: 20, pause: 10 }, headers: key(`live-${path}`) })).over();
-      expect(retry.status).toBe(first.status);
-      expect(retry.headers['content-type']).toBe(first.headers['content-type']);
-      expect(retry.headers['idempotent-replayed']).toBe('true');
-      expect(retry.headers['idempotency-stream']).toBe('complete');
-      expect(retry.events).toEqual(first.events);
-    }
-    expect(calls).toBe(1);
-  });
+  it.each(['observable', 'promise', 'generator', 'raw'])(
+    '%s: events come live, and a retry after the end gets the same bytes',
+    async (path) => {
+      const first = await open(`${one.url}/s/${path}`, { body: { n: 20, pause: 10 }, headers: key(`live-${path}`) });
+      await eventually(() => first.events.length >= 2, 'the first events');
+      expect(produced).toBeLessThan(20);
+      await first.over();
+      expect(first.headers['idempotency-stream']).toBe('live');
+      expect(first.events).toHaveLength(20);
+      expect(new Set(first.events.map(({ id }) => id)).size).toBe(20);
+      for (const app of [one, two]) {
+        const retry = await (
+          await open(`${app.url}/s/${path}`, { body: { n: 20, pause: 10 }, headers: key(`live-${path}`) })
+        ).over();
+        expect(retry.status).toBe(first.status);
+        expect(retry.headers['content-type']).toBe(first.headers['content-type']);
+        expect(retry.headers['idempotent-replayed']).toBe('true');
+        expect(retry.headers['idempotency-stream']).toBe('complete');
+        expect(retry.events).toEqual(first.events);
+      }
+      expect(calls).toBe(1);
+    },
+  );
 
-  it.each([true, false])('a client that lost the connection gets all of it on the other process (with Last-Event-ID: %s)', async (resume) => {
-    const name = `drop-${resume}`;
-    const first = await open(`${one.url}/s/observable`, { body: { n: 60 }, headers: key(name) });
-    await eventually(() => first.events.length >= 13, 'some tokens');
-    const seen = first.events;
-    first.leave();
-    const more: Record<string, string> = resume ? { 'last-event-id': seen[seen.length - 1]!.id! } : {};
-    const retry = await (await open(`${two.url}/s/observable`, { body: { n: 60 }, headers: key(name, more) })).over();
-    const all = resume ? [...seen, ...retry.events] : retry.events;
-    expect(all.map(({ data }) => data.split('-')[1])).toEqual(Array.from({ length: 60 }, (_, i) => String(i + 1)));
-    expect(new Set(all.map(({ data }) => data.split('-')[0])).size).toBe(1);
-    expect(calls).toBe(1);
-  });
+  it.each([true, false])(
+    'a client that lost the connection gets all of it on the other process (with Last-Event-ID: %s)',
+    async (resume) => {
+      const name = `drop-${resume}`;
+      const first = await open(`${one.url}/s/observable`, { body: { n: 60 }, headers: key(name) });
+      await eventually(() => first.events.length >= 13, 'some tokens');
+      const seen = first.events;
+      first.leave();
+      const more: Record<string, string> = resume ? { 'last-event-id': seen[seen.length - 1]!.id! } : {};
+      const retry = await (await open(`${two.url}/s/observable`, { body: { n: 60 }, headers: key(name, more) })).over();
+      const all = resume ? [...seen, ...retry.events] : retry.events;
+      expect(all.map(({ data }) => data.split('-')[1])).toEqual(Array.from({ length: 60 }, (_, i) => String(i + 1)));
+      expect(new Set(all.map(({ data }) => data.split('-')[0])).size).toBe(1);
+      expect(calls).toBe(1);
+    },
+  );
 
   it('ten at once over two processes: one call, ten equal streams', async () => {
     const all = await Promise.all(
       Array.from({ length: 10 }, async (_, i) => {
-        const response = await open(`${(i % 2 ? one : two).url}/s/observable`, { body: { n: 30 }, headers: key('ten') });
+        const response = await open(`${(i % 2 ? one : two).url}/s/observable`, {
+          body: { n: 30 },
+          headers: key('ten'),
+        });
         return (await response.over()).events;
       }),
     );
@@ -213,14 +268,21 @@ describe.each(ADAPTERS)('streams on %s', (adapter) => {
     await eventually(() => first.events.length >= 5, 'some events');
     const seen = first.events;
     first.leave();
-    const again = await (await open(url, { method: 'GET', headers: { 'last-event-id': seen[seen.length - 1]!.id! } })).over();
-    expect([...seen, ...again.events].map(({ data }) => Number(data.split('-')[1]))).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
+    const again = await (
+      await open(url, { method: 'GET', headers: { 'last-event-id': seen[seen.length - 1]!.id! } })
+    ).over();
+    expect([...seen, ...again.events].map(({ data }) => Number(data.split('-')[1]))).toEqual(
+      Array.from({ length: 40 }, (_, i) => i + 1),
+    );
     expect(calls).toBe(1);
   });
 
   it('400, 409, 410 and 422 are real statuses on event streams too', async () => {
     const url = `${one.url}/s/observable`;
-    expect((await send(url, { body: { n: 1 } })).json()).toMatchObject({ status: 400, code: 'idempotency_key_missing' });
+    expect((await send(url, { body: { n: 1 } })).json()).toMatchObject({
+      status: 400,
+      code: 'idempotency_key_missing',
+    });
     const done = await (await open(url, { body: { n: 3 }, headers: key('status') })).over();
     expect((await send(url, { body: { n: 4 }, headers: key('status') })).json()).toMatchObject({ status: 422 });
     const cursor = done.events[2]!.id!;
@@ -259,7 +321,9 @@ describe.each(ADAPTERS)('streams on %s', (adapter) => {
     const body = { n: 500, pause: 10 };
     const first = await open(`${one.url}/s/signal`, { body, headers: key('cancel') });
     await eventually(() => first.events.length >= 3, 'some events');
-    expect(await two.app.get(IdempotencyService).cancel({ operation: 'POST /s/signal', scope: 'global', key: 'cancel' })).toBe(true);
+    expect(
+      await two.app.get(IdempotencyService).cancel({ operation: 'POST /s/signal', scope: 'global', key: 'cancel' }),
+    ).toBe(true);
     await first.over();
     expect(first.events[first.events.length - 1]).toMatchObject({ event: 'idempotency.cancelled' });
     expect(signals[0]!.aborted).toBe(true);
@@ -281,7 +345,9 @@ describe.each(ADAPTERS)('streams on %s', (adapter) => {
     await eventually(() => goes.events.length >= 2, 'some events');
     goes.leave();
     await eventually(() => signals[1]!.aborted, 'the signal');
-    const retry = await (await open(`${one.url}/s/cancelling`, { body: { n: 500, pause: 5 }, headers: key('goes') })).over();
+    const retry = await (
+      await open(`${one.url}/s/cancelling`, { body: { n: 500, pause: 5 }, headers: key('goes') })
+    ).over();
     expect(retry.events[retry.events.length - 1]).toMatchObject({ event: 'idempotency.cancelled' });
   });
 
@@ -296,25 +362,33 @@ describe.each(ADAPTERS)('streams on %s', (adapter) => {
   it('data of many lines, JSON, emoji, own ids: the same events', async () => {
     const first = await (await open(`${one.url}/s/shapes`, { body: {}, headers: key('shapes') })).over();
     const retry = await (await open(`${two.url}/s/shapes`, { body: {}, headers: key('shapes') })).over();
-    expect(first.events.map(({ data }) => data)).toEqual(['one\ntwo\nthree', '{"json":true,"emoji":"👩‍👩‍👧 é"}', '', 'x'.repeat(20_000)]);
+    expect(first.events.map(({ data }) => data)).toEqual([
+      'one\ntwo\nthree',
+      '{"json":true,"emoji":"👩‍👩‍👧 é"}',
+      '',
+      'x'.repeat(20_000),
+    ]);
     expect(retry.bytes.equals(first.bytes)).toBe(true);
   });
 
-  it.each(['chunks', 'readable', 'file', 'web'])('%s: a chunked body comes live, goes on without its client, and is replayed byte for byte', async (path) => {
-    const body = { n: 30, pause: 8 };
-    const first = await open(`${one.url}/s/${path}`, { body, headers: key(`bytes-${path}`) });
-    await eventually(() => first.bytes.length > 0, 'the first bytes');
-    expect(produced).toBeLessThan(30);
-    const follower = await open(`${two.url}/s/${path}`, { body, headers: key(`bytes-${path}`) });
-    first.leave();
-    await follower.over();
-    expect(follower.ended).toBe(true);
-    expect(follower.text.match(/-30/)).not.toBeNull();
-    const retry = await (await open(`${one.url}/s/${path}`, { body, headers: key(`bytes-${path}`) })).over();
-    expect(retry.bytes.equals(follower.bytes)).toBe(true);
-    expect([retry.status, retry.headers['content-type']]).toEqual([first.status, first.headers['content-type']]);
-    expect(calls).toBe(1);
-  });
+  it.each(['chunks', 'readable', 'file', 'web'])(
+    '%s: a chunked body comes live, goes on without its client, and is replayed byte for byte',
+    async (path) => {
+      const body = { n: 30, pause: 8 };
+      const first = await open(`${one.url}/s/${path}`, { body, headers: key(`bytes-${path}`) });
+      await eventually(() => first.bytes.length > 0, 'the first bytes');
+      expect(produced).toBeLessThan(30);
+      const follower = await open(`${two.url}/s/${path}`, { body, headers: key(`bytes-${path}`) });
+      first.leave();
+      await follower.over();
+      expect(follower.ended).toBe(true);
+      expect(follower.text.match(/-30/)).not.toBeNull();
+      const retry = await (await open(`${one.url}/s/${path}`, { body, headers: key(`bytes-${path}`) })).over();
+      expect(retry.bytes.equals(follower.bytes)).toBe(true);
+      expect([retry.status, retry.headers['content-type']]).toEqual([first.status, first.headers['content-type']]);
+      expect(calls).toBe(1);
+    },
+  );
 
   it('12 MB reach a slow reader whole, live and replayed', async () => {
     const slowly = async (app: RunningApp) => {

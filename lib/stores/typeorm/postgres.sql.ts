@@ -264,10 +264,10 @@ SELECT (SELECT count(*) FROM gone) AS removed, (SELECT count(*) FROM due) > (SEL
   };
 }
 
-function repeatable(what: string, text: string): Statement {
+export function repeatable(what: string, text: string): Statement {
   return { what, text, repeatable: true };
 }
 
-function once(what: string, text: string): Statement {
+export function once(what: string, text: string): Statement {
   return { what, text, repeatable: false };
 }

@@ -9,7 +9,8 @@ import type {
   RecordView,
   StreamedAnswer,
 } from '../../core/record.js';
-import type { ClaimRequest, ClaimResult } from '../../core/store.js';
+import type { StreamHead } from '../../core/event-log.js';
+import type { ClaimRequest, ClaimResult, RenewResult } from '../../core/store.js';
 
 /** A row as the server sent it: the store switches off all type parsers, so everything is text. */
 export type Row = Readonly<Record<string, string | null | undefined>>;
@@ -32,8 +33,18 @@ export function answerValues(answer: RecordedAnswer | undefined): readonly unkno
   // As JSON text rather than jsonb, which refuses \u0000 and lone surrogates.
   const headers = JSON.stringify(answer.headers);
   if (kept === 'stream') return [status, headers, null, null, answer.end, answer.items];
-  const { buffer, byteOffset, byteLength } = answer.body;
-  return [status, headers, Buffer.from(buffer, byteOffset, byteLength), null, null, null];
+  return [status, headers, toBuffer(answer.body), null, null, null];
+}
+
+/** The same bytes, not copied: pg takes them for binary only in this class. */
+export function toBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
+}
+
+/** What the row of a write that renews tells its claim. */
+export function renewResult(row: Row | undefined): RenewResult {
+  if (!row) return 'lost';
+  return row['cancel_requested'] === 't' ? 'cancel_requested' : 'written';
 }
 
 export function claimResult(request: ClaimRequest, row: Row): ClaimResult {
@@ -46,8 +57,15 @@ export function claimResult(request: ClaimRequest, row: Row): ClaimResult {
       if (!answer) throw damaged('a completed record has no answer');
       return { kind, record: { ...view, answer }, remainingMs: number(row, 'remaining_ms') };
     }
-    case 'in_progress':
-      return { kind, leaseRemainingMs: number(row, 'lease_remaining_ms'), runningMs: number(row, 'running_ms') };
+    case 'in_progress': {
+      const times = {
+        leaseRemainingMs: number(row, 'lease_remaining_ms'),
+        runningMs: number(row, 'running_ms'),
+      };
+      const { recordKey } = request;
+      const stream = { recordKey, recordId: text(row, 'record_id'), attempt: number(row, 'attempt') };
+      return { kind, ...times, ...(row['stream_head'] != null && { stream }) };
+    }
     case 'reused':
       return { kind };
     case 'abandoned':
@@ -59,6 +77,7 @@ export function claimResult(request: ClaimRequest, row: Row): ClaimResult {
 
 export function recordView(recordKey: string, row: Row): RecordView {
   const state = text(row, 'state') as RecordState;
+  const stream = headOf(row);
   return {
     recordKey,
     recordId: text(row, 'record_id'),
@@ -72,6 +91,7 @@ export function recordView(recordKey: string, row: Row): RecordView {
     leaseUntil: new Date(number(row, 'lease_ms')),
     ...(state === 'completed' && { completedAt: new Date(number(row, 'completed_ms')), answer: answerOf(row) }),
     ...(state !== 'in_progress' && row['expires_ms'] && { expiresAt: new Date(number(row, 'expires_ms')) }),
+    ...(stream && { stream }),
   };
 }
 
@@ -94,15 +114,24 @@ function answerOf(row: Row): RecordedAnswer {
     const end = row['stream_end'] as StreamedAnswer['end'];
     return { kept: 'stream', status: number(row, 'status'), headers, end, items: number(row, 'stream_items') };
   }
-  const { buffer, byteOffset, byteLength } = Buffer.from(text(row, 'body_base64'), 'base64');
-  return { kept: true, status, headers, body: new Uint8Array(buffer, byteOffset, byteLength) };
+  return { kept: true, status, headers, body: bytesOf(row, 'body_base64') };
 }
 
-function number(row: Row, column: string): number {
+/** Status and headers under which the latest attempt has begun to stream. */
+export function headOf(row: Row): StreamHead | undefined {
+  return row['stream_head'] == null ? undefined : (JSON.parse(row['stream_head']) as StreamHead);
+}
+
+export function bytesOf(row: Row, column: string): Uint8Array {
+  const { buffer, byteOffset, byteLength } = Buffer.from(text(row, column), 'base64');
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+export function number(row: Row, column: string): number {
   return Number(text(row, column));
 }
 
-function text(row: Row, column: string): string {
+export function text(row: Row, column: string): string {
   const value = row[column];
   if (value == null) throw damaged(`column ${column} is empty`);
   return value;

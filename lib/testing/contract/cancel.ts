@@ -5,8 +5,9 @@ import { flat, HOUR_MS, SHORT_MS, MINUTE_MS, textAnswer, type Bench, type CaseGr
 import { append, hasItems, numbered, refOf, texts, WAYS_TO_LOSE } from './stream-kit.js';
 
 async function cancel(b: Bench, store: IdempotencyStore = b.store): Promise<boolean> {
-  assert.ok(store.requestCancel, 'the store can be asked to cancel');
-  return store.requestCancel(b.recordKey);
+  const requested = await store.requestCancel?.(b.recordKey);
+  assert.ok(requested !== undefined, 'the store can be asked to cancel');
+  return requested;
 }
 
 /** A live claim that somebody has asked to cancel. */

@@ -18,14 +18,21 @@ export interface Sent {
 /** One HTTP request with nothing added but what is given: Node's own client, no retries, no decoding. */
 export function send(url: string, { method = 'POST', headers = {}, body, agent }: Sent = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const bytes = body === undefined ? undefined : Buffer.isBuffer(body) ? body : Buffer.from(typeof body === 'string' ? body : JSON.stringify(body));
+    const bytes =
+      body === undefined
+        ? undefined
+        : Buffer.isBuffer(body)
+          ? body
+          : Buffer.from(typeof body === 'string' ? body : JSON.stringify(body));
     const req = request(
       url,
       {
         method,
         agent: agent ?? new Agent({ keepAlive: false }),
         headers: {
-          ...(bytes ? { 'content-type': 'application/json', 'content-length': String(bytes.byteLength) } : { 'content-length': '0' }),
+          ...(bytes
+            ? { 'content-type': 'application/json', 'content-length': String(bytes.byteLength) }
+            : { 'content-length': '0' }),
           ...headers,
         },
       },
@@ -36,7 +43,13 @@ export function send(url: string, { method = 'POST', headers = {}, body, agent }
         res.on('end', () => {
           if (!res.complete) return reject(new Error('the response was cut'));
           const all = Buffer.concat(chunks);
-          resolve({ status: res.statusCode!, headers: res.headers, body: all, text: all.toString(), json: () => JSON.parse(all.toString()) as never });
+          resolve({
+            status: res.statusCode!,
+            headers: res.headers,
+            body: all,
+            text: all.toString(),
+            json: () => JSON.parse(all.toString()) as never,
+          });
         });
       },
     );
@@ -46,10 +59,18 @@ export function send(url: string, { method = 'POST', headers = {}, body, agent }
 }
 
 /** Sends and drops the connection after `ms`, or when `until` has come true. */
-export function sendAndLeave(url: string, { method = 'POST', headers = {}, body }: Sent, until: () => boolean | Promise<boolean>): Promise<void> {
+export function sendAndLeave(
+  url: string,
+  { method = 'POST', headers = {}, body }: Sent,
+  until: () => boolean | Promise<boolean>,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const bytes = Buffer.from(JSON.stringify(body ?? {}));
-    const req = request(url, { method, agent: new Agent({ keepAlive: false }), headers: { 'content-type': 'application/json', 'content-length': String(bytes.byteLength), ...headers } });
+    const req = request(url, {
+      method,
+      agent: new Agent({ keepAlive: false }),
+      headers: { 'content-type': 'application/json', 'content-length': String(bytes.byteLength), ...headers },
+    });
     req.on('error', () => undefined);
     req.on('close', resolve);
     req.end(bytes);
@@ -58,7 +79,11 @@ export function sendAndLeave(url: string, { method = 'POST', headers = {}, body 
 }
 
 /** Asks until it is true, for ten seconds at most. */
-export async function eventually(condition: () => boolean | Promise<boolean>, what: string, ms = 10_000): Promise<void> {
+export async function eventually(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  ms = 10_000,
+): Promise<void> {
   const until = Date.now() + ms;
   while (!(await condition())) {
     if (Date.now() > until) throw new Error(`waited ${ms} ms in vain for: ${what}`);

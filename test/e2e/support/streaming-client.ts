@@ -12,7 +12,11 @@ export class LiveResponse {
   ended = false;
   cut = false;
 
-  constructor(readonly status: number, readonly headers: IncomingHttpHeaders, private readonly res: IncomingMessage) {
+  constructor(
+    readonly status: number,
+    readonly headers: IncomingHttpHeaders,
+    private readonly res: IncomingMessage,
+  ) {
     res.on('data', (chunk: Buffer) => (this.bytes = Buffer.concat([this.bytes, chunk])));
     res.on('end', () => (this.ended = true));
     res.on('error', () => undefined);
@@ -43,7 +47,8 @@ export class LiveResponse {
   async over(ms = 20_000): Promise<this> {
     const until = Date.now() + ms;
     while (!this.ended && !this.res.destroyed && !this.cut) {
-      if (Date.now() > until) throw new Error(`the response is not over after ${ms} ms; it has ${this.bytes.length} bytes`);
+      if (Date.now() > until)
+        throw new Error(`the response is not over after ${ms} ms; it has ${this.bytes.length} bytes`);
       await new Promise((resolve) => setTimeout(resolve, 3));
     }
     return this;
@@ -57,10 +62,15 @@ export function parseEvents(text: string): SseEvent[] {
     .map((frame) => frame.split('\n').filter((line) => line !== '' && !line.startsWith(':')))
     .filter((lines) => lines.length > 0)
     .map((lines) => {
-      const field = (name: string): string[] => lines.filter((l) => l.startsWith(`${name}: `)).map((l) => l.slice(name.length + 2));
+      const field = (name: string): string[] =>
+        lines.filter((l) => l.startsWith(`${name}: `)).map((l) => l.slice(name.length + 2));
       const [id] = field('id');
       const [event] = field('event');
-      return { ...(id === undefined ? {} : { id }), ...(event === undefined ? {} : { event }), data: field('data').join('\n') };
+      return {
+        ...(id === undefined ? {} : { id }),
+        ...(event === undefined ? {} : { event }),
+        data: field('data').join('\n'),
+      };
     });
 }
 
