@@ -27,6 +27,8 @@ export interface ModelSettings {
   readonly embeddingName: string;
   /** How long the built-in model thinks. */
   readonly delayMs: number;
+  /** How long it takes from one token of a streamed answer to the next. */
+  readonly tokenDelayMs: number;
 }
 
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
@@ -47,6 +49,7 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
       name: env.MODEL_NAME || (baseUrl ? 'gpt-4o-mini' : 'parrot-1'),
       embeddingName: env.MODEL_EMBEDDING_NAME || (baseUrl ? 'text-embedding-3-small' : 'parrot-embedding-1'),
       delayMs: wholeNumber(env, 'MODEL_DELAY_MS', 800),
+      tokenDelayMs: wholeNumber(env, 'TOKEN_DELAY_MS', 50),
     },
     payments: { delayMs: wholeNumber(env, 'PAYMENT_DELAY_MS', 100) },
   };

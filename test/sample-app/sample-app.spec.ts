@@ -67,15 +67,15 @@ describe('the sample application', () => {
       expect(other.json.choices[0].message).not.toEqual(first.json.choices[0].message);
     });
 
-    it('refuses to stream, and the corrected request may use the same key', async () => {
+    it('refuses what it cannot read, and the corrected request may use the same key', async () => {
       const refused = await post(service, '/v1/chat/completions', {
         key: 'chat-4',
-        body: { ...chat('Live?'), stream: true },
+        body: { ...chat('Live?'), stream: 'yes' },
       });
       expect(refused.status).toBe(400);
       expect(refused.json).toEqual({
         error: {
-          message: 'This service does not stream. Leave `stream` out, or send false.',
+          message: 'stream must be a boolean value',
           type: 'invalid_request_error',
           param: 'stream',
           code: 'invalid_value',
@@ -91,6 +91,7 @@ describe('the sample application', () => {
       [{ messages: [] }, 'messages'],
       [{ messages: [{ role: 'owner', content: 'x' }] }, 'messages.0.role'],
       [{ messages: [{ role: 'user', content: 7 }] }, 'messages.0.content'],
+      [{ ...chat('?'), stream: true, stream_options: { include_usage: 1 } }, 'stream_options.include_usage'],
     ])('refuses %j and says where', async (body, param) => {
       const { status, json } = await post(service, '/v1/chat/completions', { key: 'chat-5', body });
       expect(status).toBe(400);

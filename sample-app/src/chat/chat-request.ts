@@ -1,5 +1,14 @@
 import { Type } from 'class-transformer';
-import { ArrayMaxSize, ArrayMinSize, IsArray, IsIn, IsOptional, IsString, ValidateNested } from 'class-validator';
+import {
+  ArrayMaxSize,
+  ArrayMinSize,
+  IsArray,
+  IsBoolean,
+  IsIn,
+  IsOptional,
+  IsString,
+  ValidateNested,
+} from 'class-validator';
 import type { ChatMessage } from '../model/model.js';
 
 export class ChatRequestMessage implements ChatMessage {
@@ -8,6 +17,13 @@ export class ChatRequestMessage implements ChatMessage {
 
   @IsString()
   content: string;
+}
+
+export class ChatStreamOptions {
+  /** One more chunk at the end, with what the answer has cost. */
+  @IsOptional()
+  @IsBoolean()
+  include_usage?: boolean;
 }
 
 /** What this service reads of the OpenAI request; other members (`temperature` …) are let through and not used. */
@@ -23,8 +39,12 @@ export class ChatRequest {
   @Type(() => ChatRequestMessage)
   messages: ChatRequestMessage[];
 
-  /** Refused, not ignored: a client that asked for a stream would take a plain answer for an empty one. */
   @IsOptional()
-  @IsIn([false], { message: 'This service does not stream. Leave `stream` out, or send false.' })
+  @IsBoolean()
   stream?: boolean;
+
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => ChatStreamOptions)
+  stream_options?: ChatStreamOptions;
 }

@@ -6,6 +6,7 @@ import type { Tenant } from '../auth/tenant.js';
 import { TenantGuard } from '../auth/tenant.guard.js';
 import type { ChatCompletion } from './chat-completion.js';
 import { ChatRequest } from './chat-request.js';
+import { eventStreamOf } from './chat-stream.js';
 import { ChatService } from './chat.service.js';
 
 @Controller('v1/chat/completions')
@@ -13,15 +14,21 @@ import { ChatService } from './chat.service.js';
 export class ChatController {
   constructor(private readonly chat: ChatService) {}
 
-  /** With `afterCrash: 'block'` (the module's default here) a model call is never paid twice without a person's say. */
+  /**
+   * With `afterCrash: 'block'` (the module's default here) a model call is never paid twice without a
+   * person's say. A streamed answer is recorded token by token: a retry gets what there is, and then
+   * the rest as it comes, on whichever process it lands.
+   */
   @Post()
   @HttpCode(200)
   @Idempotent()
-  create(
-    @Body() { messages }: ChatRequest,
+  async create(
+    @Body() { messages, stream, stream_options }: ChatRequest,
     @CurrentTenant() tenant: Tenant,
     @IdempotencyContext() context: IdempotencyRunContext,
-  ): Promise<ChatCompletion> {
-    return this.chat.complete(tenant.id, messages, context);
+  ): Promise<ChatCompletion | Response> {
+    if (!stream) return this.chat.complete(tenant.id, messages, context);
+    const answer = await this.chat.stream(tenant.id, messages, context);
+    return eventStreamOf({ ...answer, includeUsage: stream_options?.include_usage ?? false });
   }
 }

@@ -2,9 +2,10 @@ import { Injectable } from '@nestjs/common';
 import type { IdempotencyRunContext } from 'nestjs-idempotency';
 import { randomUUID } from 'node:crypto';
 import { MeteredModel } from '../model/metered-model.js';
-import type { ChatMessage } from '../model/model.js';
+import type { CallOptions, ChatMessage } from '../model/model.js';
 import { BillService } from '../usage/bill.service.js';
-import type { ChatCompletion } from './chat-completion.js';
+import { completionUsage, type ChatCompletion, type CompletionHead } from './chat-completion.js';
+import type { ChatStream } from './chat-stream.js';
 
 @Injectable()
 export class ChatService {
@@ -19,15 +20,10 @@ export class ChatService {
     context: IdempotencyRunContext,
   ): Promise<ChatCompletion> {
     const run = await this.bill.beginRun(tenant, context);
-    const { text, inputTokens, outputTokens } = await this.model.chat(run, messages, {
-      key: context.downstreamKey('completion'),
-      signal: context.signal,
-    });
+    const { text, ...usage } = await this.model.chat(run, messages, callOptions(context));
     return {
-      id: `chatcmpl-${randomUUID()}`,
+      ...this.newHead(),
       object: 'chat.completion',
-      created: Math.floor(Date.now() / 1000),
-      model: this.model.chatName,
       choices: [
         {
           index: 0,
@@ -36,11 +32,26 @@ export class ChatService {
           finish_reason: 'stop',
         },
       ],
-      usage: {
-        prompt_tokens: inputTokens,
-        completion_tokens: outputTokens,
-        total_tokens: inputTokens + outputTokens,
-      },
+      usage: completionUsage(usage),
     };
   }
+
+  /** Resolves with the first token: as long as there is none, a model that fails can be answered with a status. */
+  async stream(
+    tenant: string,
+    messages: readonly ChatMessage[],
+    context: IdempotencyRunContext,
+  ): Promise<Omit<ChatStream, 'includeUsage'>> {
+    const run = await this.bill.beginRun(tenant, context);
+    const rest = this.model.stream(run, messages, callOptions(context));
+    return { head: this.newHead(), first: await rest.next(), rest };
+  }
+
+  private newHead(): CompletionHead {
+    return { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: this.model.chatName };
+  }
+}
+
+function callOptions(context: IdempotencyRunContext): CallOptions {
+  return { key: context.downstreamKey('completion'), signal: context.signal };
 }

@@ -1,7 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import { BillService } from '../usage/bill.service.js';
 import type { HandlerRun } from '../usage/handler-run.entity.js';
-import { estimateTokens, Model, type CallOptions, type ChatMessage, type Completion, type Embedding } from './model.js';
+import type { ModelCall } from '../usage/model-call.entity.js';
+import { estimateTokens, Model } from './model.js';
+import type { CallOptions, ChatMessage, Completion, Embedding, Usage } from './model.js';
 
 /** The model as the rest of the service uses it: no call without a line on the bill. */
 @Injectable()
@@ -12,11 +14,22 @@ export class MeteredModel {
   ) {}
 
   async chat(run: HandlerRun, messages: readonly ChatMessage[], options: CallOptions): Promise<Completion> {
-    const estimate = estimateTokens(messages.map(({ content }) => content).join(' '));
-    const line = await this.bill.beginCall(run, 'chat', this.model.chatName, estimate);
+    const line = await this.beginChat(run, messages);
     const completion = await this.model.chat(messages, options);
     await this.bill.finishCall(line, completion);
     return completion;
+  }
+
+  /** One line, however many tokens; it stays open if the stream breaks. */
+  async *stream(
+    run: HandlerRun,
+    messages: readonly ChatMessage[],
+    options: CallOptions,
+  ): AsyncGenerator<string, Usage> {
+    const line = await this.beginChat(run, messages);
+    const usage = yield* this.model.stream(messages, options);
+    await this.bill.finishCall(line, usage);
+    return usage;
   }
 
   async embed(run: HandlerRun, text: string, options: CallOptions): Promise<Embedding> {
@@ -28,5 +41,10 @@ export class MeteredModel {
 
   get chatName(): string {
     return this.model.chatName;
+  }
+
+  private beginChat(run: HandlerRun, messages: readonly ChatMessage[]): Promise<ModelCall> {
+    const estimate = estimateTokens(messages.map(({ content }) => content).join(' '));
+    return this.bill.beginCall(run, 'chat', this.model.chatName, estimate);
   }
 }

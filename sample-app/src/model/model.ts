@@ -3,10 +3,14 @@ export interface ChatMessage {
   readonly content: string;
 }
 
-export interface Completion {
-  readonly text: string;
+/** What a call has cost, as the provider counts. */
+export interface Usage {
   readonly inputTokens: number;
   readonly outputTokens: number;
+}
+
+export interface Completion extends Usage {
+  readonly text: string;
 }
 
 export interface Embedding {
@@ -26,6 +30,8 @@ export abstract class Model {
   abstract readonly chatName: string;
   abstract readonly embeddingName: string;
   abstract chat(messages: readonly ChatMessage[], options: CallOptions): Promise<Completion>;
+  /** The same answer token by token; what it has cost is known at its end. */
+  abstract stream(messages: readonly ChatMessage[], options: CallOptions): AsyncGenerator<string, Usage>;
   abstract embed(text: string, options: CallOptions): Promise<Embedding>;
 }
 
