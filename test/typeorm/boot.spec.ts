@@ -89,6 +89,9 @@ describe('the table', () => {
     await dataSource.query('CREATE UNLOGGED TABLE seen_1 PARTITION OF seen FOR VALUES WITH (MODULUS 2, REMAINDER 1)');
     expect(await refusal(dataSource, { table: 'seen' })).toMatch(/UNLOGGED/);
     await dataSource.query('ALTER TABLE seen_1 SET LOGGED');
+    for (const log of ['events', 'steps']) {
+      await dataSource.query(`CREATE TABLE seen_${log} (LIKE idempotency_records_${log} INCLUDING ALL)`);
+    }
     expect(await startOver(dataSource, { table: 'seen' })).toBe('started');
   });
 
@@ -103,6 +106,46 @@ describe('the table', () => {
     if (instead) await dataSource.query(instead);
     expect(await refusal()).toMatch(/no unique constraint on record_key.*ADD PRIMARY KEY/);
     await dataSource.query('CREATE UNIQUE INDEX ON idempotency_records (record_key)');
+    expect(await startOver(dataSource)).toBe('started');
+  });
+});
+
+describe.each([
+  ['events', 'last_seq', 'stream_id and last_seq', 'stream_id, last_seq, sizes'],
+  ['steps', 'name_hash', 'record_id and name_hash', 'record_id'],
+])('the table of %s', (log, column, key, otherKey) => {
+  const table = `idempotency_records_${log}`;
+
+  it('must be there', async () => {
+    await dataSource.query(`DROP TABLE ${table}`);
+    expect(await refusal()).toMatch(
+      new RegExp(`"${table}" does not exist.*CreateIdempotencyRecords1764000000000.*SQL file.*idempotencyEntities`),
+    );
+  });
+
+  it('must have all columns, of the right types', async () => {
+    await dataSource.query(`ALTER TABLE ${table} ALTER COLUMN ${column} TYPE text`);
+    expect(await refusal()).toMatch(new RegExp(`column ${column} of "${table}" is text and must be `));
+    await dataSource.query(`ALTER TABLE ${table} DROP COLUMN ${column}`);
+    expect(await refusal()).toMatch(new RegExp(`"${table}" lacks the column\\(s\\) ${column}`));
+  });
+
+  it('must survive a crash', async () => {
+    await dataSource.query(`ALTER TABLE ${table} SET UNLOGGED`);
+    expect(await refusal()).toMatch(/UNLOGGED.*SET LOGGED/);
+  });
+
+  it('must have its unique key, over these columns in any order and no other', async () => {
+    const [{ name }] = (await dataSource.query(
+      `SELECT conname AS name FROM pg_constraint WHERE conrelid = '${table}'::regclass AND contype = 'p'`,
+    )) as [{ name: string }];
+    await dataSource.query(`ALTER TABLE ${table} DROP CONSTRAINT "${name}"`);
+    for (const other of [column, otherKey]) {
+      await dataSource.query(`CREATE UNIQUE INDEX other_key ON ${table} (${other})`);
+      expect(await refusal()).toMatch(new RegExp(`"${table}" has no unique constraint on ${key} alone`));
+      await dataSource.query('DROP INDEX other_key');
+    }
+    await dataSource.query(`CREATE UNIQUE INDEX ON ${table} (${key.split(' and ').toReversed().join(', ')})`);
     expect(await startOver(dataSource)).toBe('started');
   });
 });
@@ -129,6 +172,8 @@ describe('the role', () => {
     await dataSource.query(`GRANT SELECT, INSERT ON idempotency_records TO ${role}`);
     expect(await refusal(asRole)).toMatch(new RegExp(`${role} may not UPDATE, DELETE.*GRANT`));
     await dataSource.query(`GRANT UPDATE, DELETE ON idempotency_records TO ${role}`);
+    expect(await refusal(asRole)).toMatch(new RegExp(`${role} may not SELECT.* "idempotency_records_events"`));
+    await dataSource.query(`GRANT ALL ON idempotency_records_events, idempotency_records_steps TO ${role}`);
     expect(await startOver(asRole)).toBe('started');
   });
 

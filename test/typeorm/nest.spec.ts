@@ -5,7 +5,7 @@ import type { Repository } from 'typeorm';
 import type { IdempotencyStore, StoreContainer } from '../../lib/core/store.js';
 import {
   IdempotencyRecordEntity,
-  idempotencyEntity,
+  idempotencyEntities,
   typeormStore,
   type TypeormStoreOptions,
 } from '../../lib/stores/typeorm/index.js';
@@ -48,7 +48,7 @@ async function serves(context: INestApplicationContext, options: TypeormStoreOpt
 const connection = () => ({ type: 'postgres' as const, url: database.url, synchronize: true, autoLoadEntities: true });
 
 it('finds the unnamed DataSource of the application, and the entity that a module has registered', async () => {
-  @Module({ imports: [TypeOrmModule.forFeature([IdempotencyRecordEntity])] })
+  @Module({ imports: [TypeOrmModule.forFeature(idempotencyEntities())] })
   class RecordsModule {}
   @Module({ imports: [TypeOrmModule.forRoot(connection()), RecordsModule] })
   class AppModule {}
@@ -64,7 +64,7 @@ it('finds the unnamed DataSource of the application, and the entity that a modul
 });
 
 it('finds a DataSource by its name, and an entity of another name and prefix', async () => {
-  const records = idempotencyEntity({ table: 'request_records' });
+  const entities = idempotencyEntities({ table: 'request_records' });
   @Module({
     imports: [
       TypeOrmModule.forRoot({ ...connection(), name: 'other', synchronize: false }),
@@ -72,13 +72,13 @@ it('finds a DataSource by its name, and an entity of another name and prefix', a
         name: 'audit',
         useFactory: () => ({ ...connection(), name: 'audit', entityPrefix: 'app_' }),
       }),
-      TypeOrmModule.forFeature([records], 'audit'),
+      TypeOrmModule.forFeature(entities, 'audit'),
     ],
   })
   class AppModule {}
   const context = await boot(AppModule);
   await serves(context, { dataSource: 'audit' });
-  const repository = context.get<Repository<IdempotencyRecordEntity>>(getRepositoryToken(records, 'audit'), {
+  const repository = context.get<Repository<IdempotencyRecordEntity>>(getRepositoryToken(entities[0]!, 'audit'), {
     strict: false,
   });
   expect(await repository.count()).toBe(1);

@@ -2,6 +2,7 @@ import type { DataSource } from 'typeorm';
 import type { RecordedAnswer } from '../../lib/core/record.js';
 import type { IdempotencyStore } from '../../lib/core/store.js';
 import { postgresSql } from '../../lib/stores/typeorm/postgres.sql.js';
+import { quoteTables, tablesInDataSource } from '../../lib/stores/typeorm/table-name.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { connectedDataSource, storeOver } from './data-sources.js';
 import { answer, HOUR_MS, request } from './requests.js';
@@ -119,7 +120,7 @@ it('takes any text for a key, and keeps keys apart that decode to the same bytes
 });
 
 it('makes its writes durable where the database would not, and leaves a stronger setting alone', async () => {
-  const sql = postgresSql('"idempotency_records"');
+  const sql = postgresSql(quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined)));
   const values = (own: ReturnType<typeof request>): unknown[] => [
     ...[Buffer.from(own.recordKey, 'base64url'), own.claimToken, own.fingerprint, own.operation],
     ...[own.leaseMs, own.retentionMs, true, false, own.claimToken],
@@ -166,8 +167,10 @@ it('finds what a purge removes by the index, however much is not over', async ()
     SELECT sha256(i::text::bytea), gen_random_uuid(), 'o', 'f', 'completed', i, 1, now(), now(), now(),
       now() + (i - 10) * interval '1 minute', 1, true FROM generate_series(1, 20000) i`);
   await dataSource.query('ANALYZE idempotency_records');
-  const { text } = postgresSql('"idempotency_records"').purge;
-  const plan = (await dataSource.query(`EXPLAIN ${text.replace('$1', '500').replace('$2', '1')}`)) as object[];
+  const { text } = postgresSql(quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined))).purge;
+  const plan = (await dataSource.query(
+    `EXPLAIN ${text.replace('$1', '500').replace('$2', '1').replace('$3', '20000')}`,
+  )) as object[];
   expect(JSON.stringify(plan)).toMatch(/Index Scan using .{0,4}IDX_b3482fdd761179f433dab212e7/);
   expect(JSON.stringify(plan)).not.toMatch(/Seq Scan/);
   expect(await store.purge(4)).toBe(4);

@@ -4,10 +4,12 @@ import { IdempotencyConfigError } from '../../lib/core/errors.js';
 import {
   CreateIdempotencyRecords1764000000000,
   IdempotencyRecordEntity,
+  idempotencyEntities,
   idempotencyEntity,
   idempotencyMigration,
 } from '../../lib/stores/typeorm/index.js';
-import { findTable } from '../../lib/stores/typeorm/find-table.js';
+import { findTables } from '../../lib/stores/typeorm/find-table.js';
+import { quoteTables } from '../../lib/stores/typeorm/table-name.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { storeOver } from './data-sources.js';
 
@@ -75,32 +77,44 @@ async function claimOnce(dataSource: DataSource): Promise<string> {
   }
 }
 
-describe('one table, however it was made', () => {
-  it('is the same by the migration, by the SQL file and, but for its storage, by synchronize', async () => {
+const TABLES = ['idempotency_records', 'idempotency_records_events', 'idempotency_records_steps'];
+
+async function shapes(dataSource: DataSource, storage = true): Promise<unknown[]> {
+  return Promise.all(TABLES.map((table) => shape(dataSource, table, storage)));
+}
+
+async function dropTables(dataSource: DataSource): Promise<void> {
+  await dataSource.query(`DROP TABLE ${TABLES.join(', ')}`);
+}
+
+describe('the tables, however they were made', () => {
+  it('are the same by the migration, by the SQL file and, but for their storage, by synchronize', async () => {
     const dataSource = await connect({ migrations: [CreateIdempotencyRecords1764000000000], migrationsRun: true });
-    const byMigration = await shape(dataSource, 'idempotency_records');
-    const byMigrationWithoutStorage = await shape(dataSource, 'idempotency_records', false);
+    const byMigration = await shapes(dataSource);
+    const byMigrationWithoutStorage = await shapes(dataSource, false);
 
-    await dataSource.query('DROP TABLE idempotency_records');
+    await dropTables(dataSource);
     await dataSource.query(await readFile(sqlFile, 'utf8'));
-    expect(await shape(dataSource, 'idempotency_records')).toEqual(byMigration);
+    expect(await shapes(dataSource)).toEqual(byMigration);
 
-    await dataSource.query('DROP TABLE idempotency_records');
-    await connect({ entities: [IdempotencyRecordEntity], synchronize: true });
-    expect(await shape(dataSource, 'idempotency_records', false)).toEqual(byMigrationWithoutStorage);
+    await dropTables(dataSource);
+    await connect({ entities: idempotencyEntities(), synchronize: true });
+    expect(await shapes(dataSource, false)).toEqual(byMigrationWithoutStorage);
   });
 
-  it('stores a row with room beside it', async () => {
+  it('store a record with room beside it', async () => {
     const dataSource = await connect({ migrations: [CreateIdempotencyRecords1764000000000], migrationsRun: true });
     expect(await shape(dataSource, 'idempotency_records')).toMatchObject({
       options: [{ reloptions: ['fillfactor=80', 'autovacuum_vacuum_scale_factor=0.05'] }],
     });
   });
 
-  it('goes with the migration that is reverted', async () => {
+  it('go with the migration that is reverted', async () => {
     const dataSource = await connect({ migrations: [CreateIdempotencyRecords1764000000000], migrationsRun: true });
     await dataSource.undoLastMigration();
-    expect(await dataSource.query(`SELECT to_regclass('idempotency_records') AS found`)).toEqual([{ found: null }]);
+    for (const table of TABLES) {
+      expect(await dataSource.query(`SELECT to_regclass('${table}') AS found`)).toEqual([{ found: null }]);
+    }
   });
 });
 
@@ -140,8 +154,7 @@ const tables: Record<string, { options?: Options; table?: string; schema?: strin
   };
 
 describe.each(Object.entries(tables))('a table with %s', (_title, { options, partitions, is, ...naming }) => {
-  const ownNames = 'table' in naming || 'schema' in naming;
-  const entity = ownNames ? idempotencyEntity(naming) : IdempotencyRecordEntity;
+  const entities = idempotencyEntities(naming);
   const migration = idempotencyMigration({ ...naming, ...(partitions !== undefined && { partitions }) });
 
   beforeEach(async () => {
@@ -150,23 +163,33 @@ describe.each(Object.entries(tables))('a table with %s', (_title, { options, par
   });
 
   it('shows no drift when the migration has made it, and the store finds it by the entity', async () => {
-    const dataSource = await connect({ ...options, entities: [entity], migrations: [migration], migrationsRun: true });
+    const dataSource = await connect({ ...options, entities, migrations: [migration], migrationsRun: true });
     expect(await drift(dataSource)).toEqual([]);
     expect(await claimOnce(dataSource)).toBe('claimed');
     const rows: unknown = await dataSource.query(`SELECT count(*)::integer AS rows FROM ${is}`);
     expect(rows).toEqual([{ rows: 1 }]);
   });
 
+  it('shows no drift when only the entity of records is registered', async () => {
+    const dataSource = await connect({ ...options, entities: entities.slice(0, 1), migrations: [migration] });
+    await dataSource.runMigrations();
+    expect(await drift(dataSource)).toEqual([]);
+    expect(await claimOnce(dataSource)).toBe('claimed');
+  });
+
   it('shows no drift when synchronize has made it', async () => {
-    const dataSource = await connect({ ...options, entities: [entity], synchronize: true });
+    const dataSource = await connect({ ...options, entities, synchronize: true });
     expect(await drift(dataSource)).toEqual([]);
     expect(await claimOnce(dataSource)).toBe('claimed');
   });
 
   it('is found by the names alone when no entity is registered', async () => {
     const dataSource = await connect({ ...options, migrations: [migration], migrationsRun: true });
-    const { table, schema } = findTable(dataSource, naming);
-    expect([schema, table].filter((part) => part !== undefined).join('.')).toBe(is.replaceAll('"', ''));
+    const { records, events, steps } = quoteTables(findTables(dataSource, naming));
+    expect(records).toBe(is);
+    for (const table of [events, steps]) {
+      expect(await dataSource.query(`SELECT count(*)::integer AS rows FROM ${table}`)).toEqual([{ rows: 0 }]);
+    }
   });
 });
 
@@ -188,17 +211,34 @@ describe('the names of the migrations', () => {
   });
 });
 
+describe('a name that Postgres would cut off', () => {
+  it('is refused by the migration and by the store; one that just fits is not', async () => {
+    const dataSource = await connect();
+    const up = (table: string) => new (idempotencyMigration({ table }))().up(dataSource.createQueryRunner());
+    await expect(up('r'.repeat(57))).rejects.toThrow(/_events' of the table of events would have 64 bytes.*shorter/);
+    expect(() => findTables(dataSource, { table: 'ä'.repeat(29) })).toThrow(IdempotencyConfigError);
+    await up('r'.repeat(56));
+    const store = await storeOver(dataSource, { table: 'r'.repeat(56) });
+    await store.start?.();
+    await store.stop?.();
+  });
+});
+
 describe('several entities of records', () => {
   const entities = [idempotencyEntity({ table: 'a' }), idempotencyEntity({ table: 'b' })];
 
   it('are told apart by the option', async () => {
     const dataSource = await connect({ entities });
-    expect(findTable(dataSource, { table: 'b' })).toMatchObject({ table: 'b' });
-    expect(() => findTable(dataSource, {})).toThrow(/several entities of records \(a, b\).*`table`/);
+    expect(findTables(dataSource, { table: 'b' })).toMatchObject({
+      records: { table: 'b' },
+      events: { table: 'b_events' },
+      steps: { table: 'b_steps' },
+    });
+    expect(() => findTables(dataSource, {})).toThrow(/several entities of records \(a, b\).*`table`/);
   });
 
   it('leave the default to the one that has the default name', async () => {
     const dataSource = await connect({ entities: [...entities, IdempotencyRecordEntity] });
-    expect(findTable(dataSource, {})).toMatchObject({ table: 'idempotency_records' });
+    expect(findTables(dataSource, {})).toMatchObject({ records: { table: 'idempotency_records' } });
   });
 });

@@ -1,29 +1,29 @@
 import { IdempotencyConfigError } from '../../core/errors.js';
 import { sqlState, type Send } from './postgres-calls.js';
 import type { Statement } from './postgres.sql.js';
-import { recordColumns } from './record-entity.js';
 import type { Row } from './record-row.js';
-import { quoteTable, type TableName } from './table-name.js';
+import { storeTables, type StoreTable } from './store-tables.js';
+import { quoteTable, type TableName, type Tables } from './table-name.js';
 
 /**
- * Looks at the server and the table before the first request does, and says what to change. Each of
+ * Looks at the server and the tables before the first request does, and says what to change. Each of
  * these would otherwise show as a failing request, or worse, not show until a record is gone.
  * @throws IdempotencyConfigError
  */
-export async function checkDatabase(send: Send, name: TableName): Promise<void> {
-  const table = quoteTable(name);
-  const [server] = await orExplained(send(SERVER, []), table);
+export async function checkDatabase(send: Send, tables: Tables<TableName>): Promise<void> {
+  const [server] = await orExplained(send(SERVER, []), quoteTable(tables.records));
   checkServer(server!);
-  const [facts] = await orExplained(
-    send(TABLE, [table, Object.values(recordColumns).map((column) => column.name)]),
-    table,
-  );
-  if (facts?.['kind'] == null) {
-    throw new IdempotencyConfigError(
-      `typeormStore: the table ${table} does not exist. Create it: add CreateIdempotencyRecords1764000000000 (or idempotencyMigration({ table, schema })) to the DataSource's \`migrations\`, or run the package's SQL file (dist/sql/0001-idempotency-records.sql), or in development register IdempotencyRecordEntity with \`synchronize: true\`.${name.schema === undefined ? ` It was looked for in the search_path ${server!['search_path']}.` : ''}`,
-    );
+  for (const which of ['records', 'events', 'steps'] as const) {
+    const table = quoteTable(tables[which]);
+    const { columns, key } = storeTables[which];
+    const [facts] = await orExplained(send(TABLE, [table, columns.map(({ name }) => name), key]), table);
+    if (facts?.['kind'] == null) {
+      throw new IdempotencyConfigError(
+        `typeormStore: the table ${table} does not exist. Create it: add CreateIdempotencyRecords1764000000000 (or idempotencyMigration({ table, schema })) to the DataSource's \`migrations\`, or run the package's SQL file (dist/sql/0001-idempotency-records.sql), or in development register idempotencyEntities() (IdempotencyRecordEntity and those of its two other tables) with \`synchronize: true\`.${tables[which].schema === undefined ? ` It was looked for in the search_path ${server!['search_path']}.` : ''}`,
+      );
+    }
+    checkTable(facts, table, storeTables[which]);
   }
-  checkTable(facts, table);
 }
 
 function checkServer(server: Row): void {
@@ -42,28 +42,25 @@ function checkServer(server: Row): void {
   }
 }
 
-function checkTable(facts: Row, table: string): void {
+function checkTable(facts: Row, table: string, { columns: expected, key, without }: StoreTable): void {
   const fail = (what: string): never => {
     throw new IdempotencyConfigError(`typeormStore: ${what}`);
   };
   if (facts['kind'] !== 'r' && facts['kind'] !== 'p') {
     fail(
-      `${table} is no table (a view or a foreign table, it seems). Give the name of the table of records with the \`table\` option.`,
+      `${table} is no table (a view or a foreign table, it seems). Give the name of the store's table with the \`table\` option.`,
     );
   }
   const columns = JSON.parse(facts['columns'] ?? '{}') as Record<string, string>;
-  const missing = Object.values(recordColumns).filter(({ name }) => !(name in columns));
+  const missing = expected.filter(({ name }) => !(name in columns));
   if (missing.length > 0) {
     fail(
       `${table} lacks the column(s) ${missing.map(({ name }) => name).join(', ')}. Run this version's migrations, or name another table with the \`table\` option.`,
     );
   }
-  for (const { name, type } of Object.values(recordColumns)) {
-    const expected: string = type === 'timestamptz' ? 'timestamp with time zone' : type;
-    if (columns[name] !== expected) {
-      fail(
-        `column ${name} of ${table} is ${columns[name]} and must be ${expected}. Create the table by the migration.`,
-      );
+  for (const { name, type } of expected) {
+    if (columns[name] !== type) {
+      fail(`column ${name} of ${table} is ${columns[name]} and must be ${type}. Create the table by the migration.`);
     }
   }
   if (facts['foreign_columns'] != null) {
@@ -78,7 +75,7 @@ function checkTable(facts: Row, table: string): void {
   }
   if (facts['unique_key'] !== 't') {
     fail(
-      `${table} has no unique constraint on record_key alone (valid, not deferrable, without a condition), so two claims of one key could both succeed. ALTER TABLE ${table} ADD PRIMARY KEY (record_key).`,
+      `${table} has no unique constraint on ${key.join(' and ')} alone (valid, not deferrable, without a condition), so ${without}. ALTER TABLE ${table} ADD PRIMARY KEY (${key.join(', ')}).`,
     );
   }
   if (facts['lacking'] != null) {
@@ -88,7 +85,7 @@ function checkTable(facts: Row, table: string): void {
   }
   if (facts['row_security'] === 't') {
     fail(
-      `row-level security applies to the role ${facts['role']} on ${table}: records that it hides would run again. ALTER TABLE ${table} DISABLE ROW LEVEL SECURITY, or connect as its owner.`,
+      `row-level security applies to the role ${facts['role']} on ${table}: what it hides would run again. ALTER TABLE ${table} DISABLE ROW LEVEL SECURITY, or connect as its owner.`,
     );
   }
 }
@@ -116,7 +113,7 @@ async function orExplained(rows: Promise<readonly Row[]>, table: string): Promis
 const SERVER = check(`SELECT pg_is_in_recovery() AS in_recovery, current_setting('transaction_read_only') AS read_only,
   current_setting('server_version_num') AS version, current_setting('search_path') AS search_path`);
 
-// $1: the quoted table. $2: our columns.
+// $1: the quoted table. $2: our columns. $3: those of the key.
 const TABLE = check(`SELECT c.relkind AS kind, current_user AS role,
   c.relpersistence <> 'p' OR EXISTS (
     SELECT FROM pg_inherits i JOIN pg_class part ON part.oid = i.inhrelid WHERE i.inhparent = c.oid AND part.relpersistence <> 'p'
@@ -127,9 +124,12 @@ const TABLE = check(`SELECT c.relkind AS kind, current_user AS role,
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef
       AND a.attidentity = '' AND a.attname <> ALL ($2::text[])) AS foreign_columns,
   EXISTS (
-    SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'record_key'
+    SELECT FROM pg_index x
     WHERE x.indrelid = c.oid AND x.indisunique AND x.indisvalid AND x.indimmediate AND x.indpred IS NULL
-      AND x.indnkeyatts = 1 AND x.indkey[0] = a.attnum
+      AND x.indnkeyatts = cardinality($3::text[]) AND NOT EXISTS (
+        SELECT FROM unnest($3) AS wanted JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = wanted
+        WHERE a.attnum <> ALL ((x.indkey::int2[])[0:x.indnkeyatts - 1])
+      )
   ) AS unique_key,
   (SELECT string_agg(p, ', ') FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p
     WHERE NOT has_table_privilege(c.oid, p)) AS lacking,

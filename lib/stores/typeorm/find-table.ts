@@ -1,16 +1,18 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import { IdempotencyConfigError } from '../../core/errors.js';
 import { RECORD_ENTITY, SCHEMA_ENTITY_PREFIX, type RecordTableOptions } from './record-entity.js';
-import { DEFAULT_TABLE, tableInDataSource, type TableName } from './table-name.js';
+import { assertNameFits, DEFAULT_TABLE, tablesInDataSource, type TableName, type Tables } from './table-name.js';
 
-/** The table of records: that of the registered entity, so that a name stands in one place; else by the options. */
-export function findTable(dataSource: DataSource, { table, schema }: RecordTableOptions): TableName {
+/**
+ * The tables of the store: that of records by its registered entity, so that a name stands in one
+ * place, else by the options; the others by its name.
+ */
+export function findTables(dataSource: DataSource, { table, schema }: RecordTableOptions): Tables<TableName> {
   const entities = dataSource.entityMetadatas.filter(isRecordEntity);
   const wanted = table ?? (schema !== undefined || entities.length !== 1 ? DEFAULT_TABLE : undefined);
   const found = entities.filter(
     (entity) =>
-      (wanted === undefined || (entity.givenTableName ?? entity.tableName) === wanted) &&
-      (schema === undefined || entity.schema === schema),
+      (wanted === undefined || givenName(entity) === wanted) && (schema === undefined || entity.schema === schema),
   );
   if (found.length > 1 || (found.length === 0 && entities.length > 1 && table === undefined)) {
     throw new IdempotencyConfigError(
@@ -18,9 +20,19 @@ export function findTable(dataSource: DataSource, { table, schema }: RecordTable
     );
   }
   const [entity] = found;
-  return entity
-    ? { table: entity.tableName, schema: entity.schema }
-    : tableInDataSource(dataSource, wanted ?? DEFAULT_TABLE, schema);
+  const tables = entity
+    ? {
+        ...tablesInDataSource(dataSource, givenName(entity), entity.schema),
+        records: { table: entity.tableName, schema: entity.schema },
+      }
+    : tablesInDataSource(dataSource, wanted ?? DEFAULT_TABLE, schema);
+  assertNameFits(tables.records.table, 'typeormStore');
+  return tables;
+}
+
+/** Without the DataSource's prefix. */
+function givenName(entity: EntityMetadata): string {
+  return entity.givenTableName ?? entity.tableName;
 }
 
 function isRecordEntity({ target }: EntityMetadata): boolean {

@@ -33,6 +33,12 @@ export const recordColumns = {
   notKept: { name: 'not_kept', type: 'text', nullable: true },
   streamEnd: { name: 'stream_end', type: 'text', nullable: true },
   streamItems: { name: 'stream_items', type: 'integer', nullable: true },
+  streamId: { name: 'stream_id', type: 'uuid', nullable: true },
+  streamHead: { name: 'stream_head', type: 'text', nullable: true },
+  streamTail: { name: 'stream_tail', type: 'integer', nullable: true },
+  cancelRequested: { name: 'cancel_requested', type: 'boolean', nullable: true },
+  hasSteps: { name: 'has_steps', type: 'boolean', nullable: true },
+  leftBehind: { name: 'left_behind', type: 'uuid', array: true, nullable: true },
 } as const satisfies Record<string, ColumnOptions & { name: string }>;
 
 /**
@@ -77,6 +83,16 @@ export class IdempotencyRecordEntity {
   /** Of a streamed answer, whose items lie elsewhere: how it ended. */
   @Column(recordColumns.streamEnd) streamEnd: string | null;
   @Column(recordColumns.streamItems) streamItems: number | null;
+  /** Under which the items of the latest attempt's stream lie in the table of events. */
+  @Column(recordColumns.streamId) streamId: string | null;
+  /** JSON: status and headers with which the stream was begun. */
+  @Column(recordColumns.streamHead) streamHead: string | null;
+  /** Number of the stream's last item. */
+  @Column(recordColumns.streamTail) streamTail: number | null;
+  @Column(recordColumns.cancelRequested) cancelRequested: boolean | null;
+  @Column(recordColumns.hasSteps) hasSteps: boolean | null;
+  /** Ids of earlier streams and records whose items and steps are not yet swept up. */
+  @Column(recordColumns.leftBehind) leftBehind: string[] | null;
 
   static readonly [RECORD_ENTITY] = true;
 }
@@ -90,18 +106,20 @@ export interface RecordTableOptions {
 }
 
 /**
- * The entity for a table of another name or schema; give it to `entities` or `forFeature`.
- *
- * @example
- * TypeOrmModule.forFeature([idempotencyEntity({ table: 'request_records', schema: 'ops' })])
+ * The entity of records for a table of another name or schema. With `synchronize` its other two tables
+ * are needed as well: see `idempotencyEntities`.
  */
 export function idempotencyEntity(options: RecordTableOptions = {}): EntitySchema<IdempotencyRecordEntity> {
   const { table = DEFAULT_TABLE, schema } = options;
   return new EntitySchema<IdempotencyRecordEntity>({
-    name: `${SCHEMA_ENTITY_PREFIX}${schema === undefined ? '' : `${schema}.`}${table}`,
-    tableName: table,
-    ...(schema !== undefined && { schema }),
+    ...namesOf(SCHEMA_ENTITY_PREFIX, table, schema),
     columns: { ...recordColumns, recordKey: { ...recordColumns.recordKey, primary: true } },
     indices: [{ columns: ['expiresAt'] }],
   });
+}
+
+/** What an entity schema is called. */
+export function namesOf(prefix: string, table: string, schema: string | undefined) {
+  const name = `${prefix}${schema === undefined ? '' : `${schema}.`}${table}`;
+  return { name, tableName: table, ...(schema !== undefined && { schema }) };
 }

@@ -1,15 +1,24 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { IdempotencyConfigError } from '../../core/errors.js';
 import { recordColumns, type RecordTableOptions } from './record-entity.js';
-import { DEFAULT_TABLE, quote, quoteTable, tableInDataSource, type TableName } from './table-name.js';
+import { storeTables, type StoreTable } from './store-tables.js';
+import {
+  assertNameFits,
+  DEFAULT_TABLE,
+  quote,
+  quoteTable,
+  tablesInDataSource,
+  type TableName,
+  type Tables,
+} from './table-name.js';
 
 // TypeORM reads the order of migrations from the last 13 digits of their names.
 const CREATED = '1764000000000';
 
 export interface RecordMigrationOptions extends RecordTableOptions {
   /**
-   * Splits the table by the hash of the record key into so many tables, 2 to 1,024. For loads at
-   * which vacuuming one large table takes too long. Cannot be changed later without copying.
+   * Splits the table of records by the hash of the record key into so many tables, 2 to 1,024. For
+   * loads at which vacuuming one large table takes too long. Cannot be changed later without copying.
    */
   readonly partitions?: number;
 }
@@ -36,39 +45,43 @@ export function idempotencyMigration(options: RecordMigrationOptions = {}): Reco
     readonly name = name;
 
     async up(queryRunner: QueryRunner): Promise<void> {
-      for (const statement of createStatements(queryRunner, table, schema, partitions))
-        await queryRunner.query(statement);
+      const tables = tablesInDataSource(dataSourceOf(queryRunner), table, schema);
+      assertNameFits(tables.records.table, 'idempotencyMigration');
+      for (const statement of createStatements(queryRunner, tables, partitions)) await queryRunner.query(statement);
     }
 
     async down(queryRunner: QueryRunner): Promise<void> {
-      await queryRunner.query(`DROP TABLE ${quoteTable(tableInDataSource(dataSourceOf(queryRunner), table, schema))}`);
+      const { records, events, steps } = tablesInDataSource(dataSourceOf(queryRunner), table, schema);
+      for (const each of [steps, events, records]) await queryRunner.query(`DROP TABLE ${quoteTable(each)}`);
     }
   };
 }
 
-/** Creates the table `idempotency_records`. */
+/** Creates the tables `idempotency_records`, `idempotency_records_events` and `idempotency_records_steps`. */
 export class CreateIdempotencyRecords1764000000000 extends idempotencyMigration() {}
 
 function createStatements(
   queryRunner: QueryRunner,
-  givenTable: string,
-  givenSchema: string | undefined,
+  { records, events, steps }: Tables<TableName>,
   partitions: number | undefined,
 ): string[] {
-  const dataSource = dataSourceOf(queryRunner);
-  const name = tableInDataSource(dataSource, givenTable, givenSchema);
   // The names that TypeORM would give: it knows constraints and indexes by nothing else, and
   // `synchronize` drops an index whose name is not the expected one.
-  const key = dataSource.namingStrategy.primaryKeyName(name.table, [recordColumns.recordKey.name]);
-  const index = dataSource.namingStrategy.indexName(name.table, [recordColumns.expiresAt.name]);
-  const columns = Object.values(recordColumns).map(
-    (column) => `  ${quote(column.name)} ${column.type}${'nullable' in column ? '' : ' NOT NULL'}`,
-  );
-  const body = `(\n${columns.join(',\n')},\n  CONSTRAINT ${quote(key)} PRIMARY KEY (${quote(recordColumns.recordKey.name)})\n)`;
-  const create = `CREATE TABLE ${quoteTable(name)} ${body}`;
+  const { namingStrategy } = dataSourceOf(queryRunner);
+  const index = namingStrategy.indexName(records.table, [recordColumns.expiresAt.name]);
+  const create = (name: TableName, { columns, key }: StoreTable): string => {
+    const lines = columns.map(
+      (column) => `  ${quote(column.name)} ${column.type}${column.nullable ? '' : ' NOT NULL'}`,
+    );
+    const keyName = namingStrategy.primaryKeyName(name.table, [...key]);
+    return `CREATE TABLE ${quoteTable(name)} (\n${lines.join(',\n')},\n  CONSTRAINT ${quote(keyName)} PRIMARY KEY (${key.map(quote).join(', ')})\n)`;
+  };
+  const createRecords = create(records, storeTables.records);
   return [
-    ...(partitions === undefined ? [`${create} ${STORAGE}`] : partitioned(create, name, partitions)),
-    `CREATE INDEX ${quote(index)} ON ${quoteTable(name)} (${quote(recordColumns.expiresAt.name)})`,
+    ...(partitions === undefined ? [`${createRecords} ${STORAGE}`] : partitioned(createRecords, records, partitions)),
+    `CREATE INDEX ${quote(index)} ON ${quoteTable(records)} (${quote(recordColumns.expiresAt.name)})`,
+    `${create(events, storeTables.events)} ${LOG_STORAGE}`,
+    `${create(steps, storeTables.steps)} ${LOG_STORAGE}`,
   ];
 }
 
@@ -77,6 +90,9 @@ function createStatements(
  * first, and a renewal change no index; vacuum comes at a twentieth of dead rows instead of a fifth.
  */
 const STORAGE = 'WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05)';
+
+/** Items and steps are written once, and deleted with their record. */
+const LOG_STORAGE = 'WITH (autovacuum_vacuum_scale_factor = 0.05)';
 
 function partitioned(create: string, { schema, table }: TableName, partitions: number): string[] {
   const parts = Array.from({ length: partitions }, (_, remainder) => {

@@ -46,11 +46,23 @@ export function quoteTable({ schema, table }: TableName): string {
   return schema === undefined ? quote(table) : `${quote(schema)}.${quote(table)}`;
 }
 
-/** The name that TypeORM gives an entity of that table: with the DataSource's `entityPrefix` and its `schema`. */
+/** The name that TypeORM gives an entity of that table: with the DataSource's naming strategy, `entityPrefix` and `schema`. */
 export function tableInDataSource(dataSource: DataSource, table: string, schema: string | undefined): TableName {
   const { entityPrefix, schema: defaultSchema } = dataSource.options as { entityPrefix?: string; schema?: string };
+  const { namingStrategy } = dataSource;
+  const named = namingStrategy.tableName(table, table);
   return {
-    table: entityPrefix ? dataSource.namingStrategy.prefixTableName(entityPrefix, table) : table,
+    table: entityPrefix ? namingStrategy.prefixTableName(entityPrefix, named) : named,
     schema: schema ?? defaultSchema,
   };
+}
+
+/** All tables of a store whose table of records has that name. */
+export function tablesInDataSource(
+  dataSource: DataSource,
+  table: string,
+  schema: string | undefined,
+): Tables<TableName> {
+  const named = (suffix: string): TableName => tableInDataSource(dataSource, `${table}${suffix}`, schema);
+  return { records: named(''), events: named(EVENTS_SUFFIX), steps: named(STEPS_SUFFIX) };
 }

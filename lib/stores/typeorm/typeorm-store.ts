@@ -2,24 +2,31 @@ import { createHash, randomUUID } from 'node:crypto';
 import { DataSource } from 'typeorm';
 import { parseDuration, type Duration } from '../../core/duration.js';
 import { IdempotencyConfigError, IdempotencyStoreError } from '../../core/errors.js';
+import type { EventLog } from '../../core/event-log.js';
 import type { ClaimRef, RecordedAnswer, RecordView } from '../../core/record.js';
+import type { StepLog } from '../../core/step-log.js';
 import type {
   ClaimRequest,
   ClaimResult,
   IdempotencyStore,
   IdempotencyStoreFactory,
+  RenewResult,
   Resolution,
   StoreContainer,
   WriteResult,
 } from '../../core/store.js';
+import type { StoreTransactions } from '../../core/transactions.js';
 import { checkDatabase } from './boot-checks.js';
-import { findTable } from './find-table.js';
+import { findTables } from './find-table.js';
+import { logsSql, type LogsSql } from './logs.sql.js';
 import { PostgresCalls, type Send } from './postgres-calls.js';
 import { postgresConnector, type PostgresConnector } from './postgres-driver.js';
+import { PostgresEventLog, PostgresStepLog } from './postgres-logs.js';
+import { dataSourceTransaction, PostgresTransactions, type RunInTransaction } from './postgres-transactions.js';
 import { postgresSql, type PostgresSql, type Settled } from './postgres.sql.js';
 import type { RecordTableOptions } from './record-entity.js';
-import { answerValues, claimResult, recordKeyBytes, recordView } from './record-row.js';
-import { quoteTable, type TableName } from './table-name.js';
+import { answerValues, claimResult, recordKeyBytes, recordView, renewResult, type Row } from './record-row.js';
+import { quoteTables, type QuotedTables, type TableName, type Tables } from './table-name.js';
 import { WakeHints } from './wake-hints.js';
 
 export interface TypeormStoreOptions extends RecordTableOptions {
@@ -31,6 +38,12 @@ export interface TypeormStoreOptions extends RecordTableOptions {
   readonly poolSize?: number;
   /** `false`: no LISTEN/NOTIFY; requests that join a running one find its answer by asking from time to time. */
   readonly notify?: boolean;
+  /**
+   * How a transaction for `transaction: true` is run, where the application has its own way: one that
+   * also makes it the current transaction of its libraries. It commits when `work` resolves, rolls back
+   * when it rejects, and calls `work` once. Default: `dataSource.transaction(work)`.
+   */
+  readonly transaction?: RunInTransaction;
 }
 
 /** At boot a server may have to be woken, resolved and greeted by TLS first. */
@@ -61,15 +74,24 @@ interface Settings extends TypeormStoreOptions {
   readonly deadlineMs: number;
 }
 
+/** So many items of streams are removed by one statement, or those of one record. */
+const ITEMS_PER_PURGE = 20_000;
+
+type Sql = PostgresSql & LogsSql;
+
 /** What can be known once the DataSource is initialised. */
 interface Parts {
   readonly connector: PostgresConnector;
-  readonly table: TableName;
-  readonly sql: PostgresSql;
+  readonly tables: Tables<TableName>;
+  readonly quoted: QuotedTables;
+  readonly sql: Sql;
 }
 
 class TypeormStore implements IdempotencyStore {
   readonly name = 'postgres';
+  readonly events: EventLog;
+  readonly steps: StepLog;
+  readonly transactions: StoreTransactions;
   private readonly calls: PostgresCalls;
   private readonly hints: WakeHints;
   private known: Parts | undefined;
@@ -82,17 +104,25 @@ class TypeormStore implements IdempotencyStore {
     this.calls = new PostgresCalls(() => this.parts().connector, poolSize, deadlineMs);
     this.hints = new WakeHints({
       acrossProcesses: notify,
-      table: () => quoteTable(this.parts().table),
+      table: () => this.parts().quoted.records,
       connect: () => this.parts().connector.client(deadlineMs),
       send: (statement, values) => this.calls.call(statement.what, (send) => send(statement, values)),
       patienceMs: deadlineMs,
     });
+    const changed = (recordKey: string): void => this.hints.changed(recordKey);
+    this.events = new PostgresEventLog((what, work) => this.call(what, work), changed);
+    this.steps = new PostgresStepLog((what, work) => this.call(what, work));
+    this.transactions = new PostgresTransactions({
+      ...{ dataSource, deadlineMs, begin: settings.transaction ?? dataSourceTransaction },
+      complete: () => this.parts().sql.complete,
+      committed: changed,
+    });
   }
 
   async start(): Promise<void> {
-    const { table } = this.parts();
+    const { tables } = this.parts();
     const bootMs = Math.max(this.settings.deadlineMs, SHORTEST_BOOT_MS);
-    await this.calls.call('start', (send) => checkDatabase(send, table), bootMs);
+    await this.calls.call('start', (send) => checkDatabase(send, tables), bootMs);
   }
 
   async stop(): Promise<void> {
@@ -109,27 +139,34 @@ class TypeormStore implements IdempotencyStore {
     return this.call('claim', async (send, sql) => {
       for (;;) {
         const [row] = await send(sql.claim, values);
-        if (row) return claimResult(request, row);
+        if (row) {
+          this.sweepAfter(recordKey, row);
+          return claimResult(request, row);
+        }
         // Another claim came between this statement's view and its write. The next one sees it;
         // `send` ends this where somebody keeps coming between until the deadline.
       }
     });
   }
 
-  renew(claim: ClaimRef, leaseMs: number): Promise<WriteResult> {
-    return this.write(claim, 'renew', [Math.round(leaseMs)]);
+  async renew({ recordKey, claimToken }: ClaimRef, leaseMs: number): Promise<RenewResult> {
+    const values = [recordKeyBytes(recordKey), claimToken, Math.round(leaseMs)];
+    const [row] = await this.call('renew', (send, { renew }) => send(renew, values));
+    return renewResult(row);
   }
 
   complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult> {
-    return this.write(claim, 'complete', [Math.round(retentionMs), ...answerValues(answer)], 'completed');
+    return this.settle(claim, 'complete', [Math.round(retentionMs), ...answerValues(answer)], 'completed');
   }
 
   release(claim: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
-    return began ? this.write(claim, 'releaseBegun', [], 'released') : this.write(claim, 'giveBack', [], 'given_back');
+    return began
+      ? this.settle(claim, 'releaseBegun', [], 'released')
+      : this.settle(claim, 'giveBack', [], 'given_back');
   }
 
   abandon(claim: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
-    return this.write(claim, 'abandon', [began], 'abandoned');
+    return this.settle(claim, 'abandon', [began], 'abandoned');
   }
 
   find(recordKey: string): Promise<RecordView | undefined> {
@@ -155,33 +192,54 @@ class TypeormStore implements IdempotencyStore {
   }
 
   async purge(limit: number): Promise<number> {
-    const [row] = await this.call('purge', (send, { purge }, table) =>
-      send(purge, [limit, advisoryKey(`purge of ${table}`)]),
-    );
-    return Number(row?.['removed']);
+    return this.call('purge', async (send, { purge }, { records }) => {
+      const turn = advisoryKey(`purge of ${records}`);
+      const enough = performance.now() + this.settings.deadlineMs / 2;
+      for (let removed = 0; ;) {
+        const [row] = await send(purge, [limit - removed, turn, ITEMS_PER_PURGE]);
+        removed += Number(row?.['removed']);
+        // What is left then waits for the next purge.
+        if (row?.['more'] !== 't' || removed >= limit || performance.now() > enough) return removed;
+      }
+    });
+  }
+
+  async requestCancel(recordKey: string): Promise<boolean> {
+    const values = [recordKeyBytes(recordKey)];
+    return (await this.call('request the cancellation', (send, sql) => send(sql.requestCancel, values))).length > 0;
   }
 
   subscribe(recordKey: string, wake: () => void): () => void {
     return this.hints.subscribe(recordKey, wake);
   }
 
-  private async write(
+  private async settle(
     { recordKey, claimToken }: ClaimRef,
-    statement: 'renew' | 'complete' | 'releaseBegun' | 'giveBack' | 'abandon',
+    statement: 'complete' | 'releaseBegun' | 'giveBack' | 'abandon',
     values: readonly unknown[],
-    settles?: Settled,
+    settled: Settled,
   ): Promise<WriteResult> {
     const key = [recordKeyBytes(recordKey), claimToken];
     const written = await this.call(statement, async (send, sql) => {
-      const rows = await send(sql[statement], [...key, ...values]);
-      if (rows.length > 0) return true;
-      return settles !== undefined && (await send(sql.isSettledBy, [...key, settles])).length > 0;
+      const [row] = await send(sql[statement], [...key, ...values]);
+      if (row) this.sweepAfter(recordKey, row);
+      return row !== undefined || (await send(sql.isSettledBy, [...key, settled])).length > 0;
     });
-    if (written && settles !== undefined) this.hints.changed(recordKey);
+    if (written) this.hints.changed(recordKey);
     return written ? 'written' : 'lost';
   }
 
-  private call<T>(what: string, work: (send: Send, sql: PostgresSql, table: string) => Promise<T>): Promise<T> {
+  /**
+   * Removes what earlier attempts have streamed, apart from the call that outdated it: nobody waits
+   * for it, or hears of its failure. What is not removed now still stands in the row, and goes after a
+   * later write or with the record.
+   */
+  private sweepAfter(recordKey: string, row: Row): void {
+    if (row['leaves'] !== 't') return;
+    void this.call('sweep', (send, { sweep }) => send(sweep, [recordKeyBytes(recordKey)])).catch(() => undefined);
+  }
+
+  private call<T>(what: string, work: (send: Send, sql: Sql, tables: QuotedTables) => Promise<T>): Promise<T> {
     let parts: Parts;
     try {
       parts = this.parts();
@@ -191,14 +249,15 @@ class TypeormStore implements IdempotencyStore {
         new IdempotencyStoreError(cause instanceof Error ? cause.message : String(cause), { cause }),
       );
     }
-    return this.calls.call(what, (send) => work(send, parts.sql, quoteTable(parts.table)));
+    return this.calls.call(what, (send) => work(send, parts.sql, parts.quoted));
   }
 
   private parts(): Parts {
     if (!this.known) {
       const connector = postgresConnector(this.dataSource);
-      const table = findTable(this.dataSource, this.settings);
-      this.known = { connector, table, sql: postgresSql(quoteTable(table)) };
+      const tables = findTables(this.dataSource, this.settings);
+      const quoted = quoteTables(tables);
+      this.known = { connector, tables, quoted, sql: { ...postgresSql(quoted), ...logsSql(quoted) } };
     }
     return this.known;
   }
