@@ -42,19 +42,21 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
 
   /**
    * Running operations end and are recorded before connections close; the leases are renewed all the
-   * while. First when the shutdown begins, so that handlers still have the application's database.
+   * while. First when the shutdown begins, so that handlers still have the application's database, and
+   * before Nest waits for all connections to end: one that streams would not end by itself.
    */
   async beforeApplicationShutdown(): Promise<void> {
-    await this.started?.engine.drain(this.settings.shutdownTimeoutMs);
+    const { started } = this;
+    if (!started) return;
+    await started.engine.drain(this.settings.shutdownTimeoutMs);
+    await this.interrupt(started);
   }
 
   async onApplicationShutdown(): Promise<void> {
     const { started } = this;
     if (!started) return;
     await started.engine.drain(this.settings.shutdownTimeoutMs);
-    // What still streams is marked interrupted now, so that its followers need not wait for the lease.
-    started.engine.interrupt(new Error('The application shuts down.'));
-    await started.engine.drain(SETTLE_MS);
+    await this.interrupt(started);
     if (started.engine.runningCount > 0) {
       this.logger.warn(
         `${started.engine.runningCount} operation(s) still run after shutdownTimeout; their outcome will not be recorded.`,
@@ -62,6 +64,12 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
     }
     await started.purger?.stop();
     await started.store.stop?.();
+  }
+
+  /** What still streams is marked interrupted now, so that its followers need not wait for the lease. */
+  private async interrupt({ engine }: Started): Promise<void> {
+    engine.interrupt(new Error('The application shuts down.'));
+    await engine.drain(SETTLE_MS);
   }
 
   async engine(): Promise<Engine> {

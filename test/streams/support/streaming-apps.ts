@@ -1,4 +1,4 @@
-import type { RecordName } from 'nestjs-idempotency';
+import type { RecordName, RecordView } from 'nestjs-idempotency';
 import { send, type Answer } from '../../e2e/support/http-client.js';
 import { open, type LiveResponse, type SseEvent } from '../../e2e/support/streaming-client.js';
 import { spawnFixture, type Fixture } from '../../support/processes.js';
@@ -46,9 +46,21 @@ export class StreamingApp {
     return (await send(`${this.process.url}/stats`, { method: 'GET' })).json<StreamingStats>();
   }
 
-  async ask(what: 'cancel' | 'forget', path: string, key: string): Promise<unknown> {
+  async find(path: string, key: string): Promise<RecordView | undefined> {
+    return (await this.ask<{ record?: RecordView }>('find', path, key)).record;
+  }
+
+  async cancel(path: string, key: string): Promise<boolean> {
+    return (await this.ask<{ done: boolean }>('cancel', path, key)).done;
+  }
+
+  async forget(path: string, key: string): Promise<boolean> {
+    return (await this.ask<{ done: boolean }>('forget', path, key)).done;
+  }
+
+  private async ask<T>(what: string, path: string, key: string): Promise<T> {
     const body: RecordName = { operation: `POST /s/${path}`, scope: 'global', key };
-    return (await send(`${this.process.url}/${what}`, { body })).json();
+    return (await send(`${this.process.url}/${what}`, { body })).json<T>();
   }
 }
 
