@@ -8,11 +8,13 @@ import { quoteTable, type TableName, type Tables } from './table-name.js';
 /**
  * Looks at the server and the tables before the first request does, and says what to change. Each of
  * these would otherwise show as a failing request, or worse, not show until a record is gone.
+ * @returns the tables with the schema in which they were found
  * @throws IdempotencyConfigError
  */
-export async function checkDatabase(send: Send, tables: Tables<TableName>): Promise<void> {
+export async function checkDatabase(send: Send, tables: Tables<TableName>): Promise<Tables<TableName>> {
   const [server] = await orExplained(send(SERVER, []), quoteTable(tables.records));
   checkServer(server!);
+  const found = { ...tables };
   for (const which of ['records', 'events', 'steps'] as const) {
     const table = quoteTable(tables[which]);
     const { columns, key } = storeTables[which];
@@ -23,7 +25,9 @@ export async function checkDatabase(send: Send, tables: Tables<TableName>): Prom
       );
     }
     checkTable(facts, table, storeTables[which]);
+    found[which] = { table: tables[which].table, schema: facts['schema'] ?? undefined };
   }
+  return found;
 }
 
 function checkServer(server: Row): void {
@@ -115,6 +119,7 @@ const SERVER = check(`SELECT pg_is_in_recovery() AS in_recovery, current_setting
 
 // $1: the quoted table. $2: our columns. $3: those of the key.
 const TABLE = check(`SELECT c.relkind AS kind, current_user AS role,
+  (SELECT nspname FROM pg_namespace n WHERE n.oid = c.relnamespace) AS schema,
   c.relpersistence <> 'p' OR EXISTS (
     SELECT FROM pg_inherits i JOIN pg_class part ON part.oid = i.inhrelid WHERE i.inhparent = c.oid AND part.relpersistence <> 'p'
   ) AS unlogged,

@@ -4,6 +4,7 @@ import { IdempotencyStoreError } from '../../core/errors.js';
 import type { ClaimRef, RecordedAnswer } from '../../core/record.js';
 import type { WriteResult } from '../../core/store.js';
 import type { StoreTransaction, StoreTransactions } from '../../core/transactions.js';
+import { sqlState } from './postgres-calls.js';
 import type { Statement } from './postgres.sql.js';
 import { answerValues, recordKeyBytes } from './record-row.js';
 
@@ -11,6 +12,10 @@ import { answerValues, recordKeyBytes } from './record-row.js';
 export type RunInTransaction = <T>(dataSource: DataSource, work: (manager: EntityManager) => Promise<T>) => Promise<T>;
 
 export const dataSourceTransaction: RunInTransaction = (dataSource, work) => dataSource.transaction(work);
+
+// Above READ COMMITTED a transaction cannot write a row that has changed since it began to read.
+const RENEWED_MEANWHILE =
+  ' (in a REPEATABLE READ or SERIALIZABLE transaction the lease must not be renewed: give such a route a `lease` more than three times as long as it runs)';
 
 interface Settings {
   readonly dataSource: DataSource;
@@ -70,7 +75,8 @@ export class PostgresTransactions implements StoreTransactions {
     const { deadlineMs } = this.settings;
     const sent = manager.query<unknown[]>(text, values).catch((cause: unknown) => {
       const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new IdempotencyStoreError(`Postgres: complete in the transaction failed: ${reason}`, { cause });
+      const hint = sqlState(cause) === '40001' ? RENEWED_MEANWHILE : '';
+      throw new IdempotencyStoreError(`Postgres: complete in the transaction failed: ${reason}${hint}`, { cause });
     });
     const rows = await withDeadline(sent, deadlineMs, 'Postgres: complete in the transaction');
     if (rows.length === 0) return 'lost';
@@ -92,9 +98,11 @@ class Stages {
     this.startTimer('no transaction could be begun');
   }
 
-  /** @throws where the caller has been told that there would be no transaction */
+  /** @throws where the caller has been told that there would be no transaction, or where there has been one */
   begun(): void {
     if (this.state === 'over') throw new IdempotencyStoreError('Postgres: the transaction began after its deadline.');
+    // A wrapper that tries again by itself would run the handler a second time under one claim.
+    if (this.state === 'working') throw new IdempotencyStoreError('Postgres: a transaction runs its work once.');
     this.state = 'working';
     clearTimeout(this.timer);
   }

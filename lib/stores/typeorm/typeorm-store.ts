@@ -23,7 +23,7 @@ import { PostgresCalls, type Send } from './postgres-calls.js';
 import { postgresConnector, type PostgresConnector } from './postgres-driver.js';
 import { PostgresEventLog, PostgresStepLog } from './postgres-logs.js';
 import { dataSourceTransaction, PostgresTransactions, type RunInTransaction } from './postgres-transactions.js';
-import { postgresSql, type PostgresSql, type Settled } from './postgres.sql.js';
+import { postgresSql, type PostgresSql, type Settled, type Statement } from './postgres.sql.js';
 import type { RecordTableOptions } from './record-entity.js';
 import { answerValues, claimResult, recordKeyBytes, recordView, renewResult, type Row } from './record-row.js';
 import { quoteTables, type QuotedTables, type TableName, type Tables } from './table-name.js';
@@ -95,6 +95,7 @@ class TypeormStore implements IdempotencyStore {
   private readonly calls: PostgresCalls;
   private readonly hints: WakeHints;
   private known: Parts | undefined;
+  private completeAnywhere: Statement | undefined;
 
   constructor(
     private readonly dataSource: DataSource,
@@ -114,7 +115,7 @@ class TypeormStore implements IdempotencyStore {
     this.steps = new PostgresStepLog((what, work) => this.call(what, work));
     this.transactions = new PostgresTransactions({
       ...{ dataSource, deadlineMs, begin: settings.transaction ?? dataSourceTransaction },
-      complete: () => this.parts().sql.complete,
+      complete: () => this.completeAnywhere ?? this.parts().sql.complete,
       committed: changed,
     });
   }
@@ -122,7 +123,9 @@ class TypeormStore implements IdempotencyStore {
   async start(): Promise<void> {
     const { tables } = this.parts();
     const bootMs = Math.max(this.settings.deadlineMs, SHORTEST_BOOT_MS);
-    await this.calls.call('start', (send) => checkDatabase(send, tables), bootMs);
+    const found = await this.calls.call('start', (send) => checkDatabase(send, tables), bootMs);
+    // A handler may have set another search_path for its transaction, its tenant's for one.
+    this.completeAnywhere = postgresSql(quoteTables(found)).complete;
   }
 
   async stop(): Promise<void> {
