@@ -39,7 +39,7 @@ export async function post({ url }: { url: string }, path: string, { key, apiKey
     await fetch(`${url}${path}`, {
       method: 'POST',
       headers: {
-        authorization: `Bearer ${apiKey ?? KEYS.acme}`,
+        ...authorization(apiKey),
         ...(key !== undefined && { 'idempotency-key': key }),
         ...(!isForm && { 'content-type': 'application/json' }),
       },
@@ -48,8 +48,38 @@ export async function post({ url }: { url: string }, path: string, { key, apiKey
   );
 }
 
+export interface StreamReply {
+  readonly status: number;
+  readonly text: string;
+  /** The messages without a name of their own. */
+  readonly chunks: any[];
+  /** Whether the last message is `[DONE]`. */
+  readonly done: boolean;
+}
+
+/** A chat completion with `stream: true`, to its end. */
+export async function postStream({ url }: { url: string }, { key, body }: Post): Promise<StreamReply> {
+  const response = await fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { ...authorization(), 'content-type': 'application/json', ...(key && { 'idempotency-key': key }) },
+    body: JSON.stringify(body),
+  });
+  const text = await response.text();
+  const data = text
+    .split('\n\n')
+    .filter((frame) => !frame.includes('event:'))
+    .map((frame) => /^data: (.*)$/m.exec(frame)?.[1])
+    .filter((line) => line !== undefined);
+  const chunks = data.filter((line) => line !== '[DONE]').map((line) => JSON.parse(line) as unknown);
+  return { status: response.status, text, chunks, done: data.at(-1) === '[DONE]' };
+}
+
+function authorization(apiKey: string = KEYS.acme): { authorization: string } {
+  return { authorization: `Bearer ${apiKey}` };
+}
+
 export async function get({ url }: { url: string }, path: string, apiKey: string = KEYS.acme): Promise<Reply> {
-  return read(await fetch(`${url}${path}`, { headers: { authorization: `Bearer ${apiKey}` } }));
+  return read(await fetch(`${url}${path}`, { headers: authorization(apiKey) }));
 }
 
 export async function usage(service: { url: string }, apiKey: string = KEYS.acme): Promise<any> {

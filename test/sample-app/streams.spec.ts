@@ -108,3 +108,4 @@ function streamsOf(store: string, env: () => Record<string, string>): void {
 }
 
 describeRedis('with REDIS_URL', () => streamsOf('Redis', () => ({ REDIS_URL: redisUrl() })));
+streamsOf('Postgres', () => ({ REDIS_URL: '' }));

@@ -1,4 +1,4 @@
-import { Body, Controller, HttpCode, Post, Req, type INestApplication } from '@nestjs/common';
+import { Body, Controller, HttpCode, Post, Req, Res, type INestApplication } from '@nestjs/common';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { Test } from '@nestjs/testing';
@@ -6,7 +6,8 @@ import { IdempotencyModule, Idempotent, IdempotencyContext, memoryStore } from '
 import type { IdempotencyRunContext, IdempotencyStore } from 'nestjs-idempotency';
 import { faultStore, type FaultControls } from 'nestjs-idempotency/testing';
 import { EventEmitter } from 'node:events';
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
 
 export const PLATFORMS = ['Express', 'Fastify'] as const;
 export type Platform = (typeof PLATFORMS)[number];
@@ -18,6 +19,7 @@ export type Plan = (request: IncomingMessage) => void | Promise<void>;
 export class Work {
   readonly runs: IdempotencyRunContext[] = [];
   readonly plans: Plan[] = [];
+  tokenDelayMs = 5;
 
   async perform(request: PlatformRequest, context: IdempotencyRunContext): Promise<string> {
     const number = this.runs.push(context);
@@ -27,6 +29,10 @@ export class Work {
 }
 
 type PlatformRequest = IncomingMessage | { readonly raw: IncomingMessage };
+type PlatformResponse = ServerResponse | { readonly raw: ServerResponse };
+
+/** What a streamed answer says. */
+export const TOKENS: readonly string[] = Array.from({ length: 30 }, (_, index) => `token ${index} 🙂 `);
 
 /** A request as the server saw it, and when. */
 export interface SeenRequest {
@@ -46,6 +52,24 @@ class ProviderController {
     const id = await this.work.perform(request, context);
     const message = { role: 'assistant', content: id };
     return { id, object: 'chat.completion', created: 1, model: 'm', choices: [{ index: 0, message }] };
+  }
+
+  /** Also the shape of a chat completion, in pieces: the route writes them itself. */
+  @Post('streamed/chat/completions')
+  async openaiStream(
+    @Req() request: PlatformRequest,
+    @Res() response: PlatformResponse,
+    @IdempotencyContext() context: IdempotencyRunContext,
+  ): Promise<void> {
+    const raw = 'raw' in response ? response.raw : response;
+    const id = await this.work.perform(request, context);
+    raw.writeHead(200, { 'content-type': 'text/event-stream' });
+    for (const token of TOKENS) {
+      const chunk = { id, object: 'chat.completion.chunk', choices: [{ index: 0, delta: { content: token } }] };
+      raw.write(`data: ${JSON.stringify(chunk)}\n\n`);
+      await pause(this.work.tokenDelayMs);
+    }
+    raw.end('data: [DONE]\n\n');
   }
 
   @Post('messages')

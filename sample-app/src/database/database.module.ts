@@ -1,6 +1,6 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
-import { CreateIdempotencyRecords1764000000000, IdempotencyRecordEntity } from 'nestjs-idempotency/typeorm';
+import { CreateIdempotencyRecords1764000000000, idempotencyEntities } from 'nestjs-idempotency/typeorm';
 import { CreateSampleTables1764100000000 } from './migrations/1764100000000-create-sample-tables.js';
 
 @Module({})
@@ -13,8 +13,8 @@ export class DatabaseModule {
           type: 'postgres',
           url,
           autoLoadEntities: true,
-          // So that a migration generated from the entities does not propose to drop the table of records.
-          entities: [IdempotencyRecordEntity],
+          // So that a migration generated from the entities does not propose to drop the library's tables.
+          entities: idempotencyEntities(),
           migrations: [CreateIdempotencyRecords1764000000000, CreateSampleTables1764100000000],
           migrationsRun: true,
         }),

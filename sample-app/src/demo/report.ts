@@ -2,6 +2,7 @@ import { styleText } from 'node:util';
 import type { Answer } from './client.js';
 import { dollars } from '../usage/prices.js';
 import type { Bill } from './bill.js';
+import { eventsOf, tokensOf } from './stream-client.js';
 
 interface StepResult {
   readonly title: string;
@@ -11,7 +12,9 @@ interface StepResult {
 }
 
 /** The headers that tell a client what happened. */
-const TELLING = ['idempotent-replayed', 'retry-after', 'x-should-retry', 'content-type', 'link'] as const;
+const TELLING = [
+  ...['idempotent-replayed', 'idempotency-stream', 'retry-after', 'x-should-retry', 'content-type', 'link'],
+] as const;
 
 /** Prints the story while it happens, and a table at its end. */
 export class Report {
@@ -37,7 +40,9 @@ export class Report {
 
   answer(what: string, { status, headers, body }: Answer): void {
     print(`   ${what}`);
-    print(`   → ${paint(status < 400 ? 'green' : 'yellow', String(status))} ${gist(body)}`);
+    const isStream = headers.get('content-type')?.startsWith('text/event-stream');
+    const words = isStream ? gistOfStream(body) : gist(body);
+    print(`   → ${paint(status < 400 ? 'green' : 'yellow', String(status))} ${words}`);
     for (const name of TELLING) {
       const value = headers.get(name);
       if (value !== null) print(paint('dim', `     ${name}: ${value}`));
@@ -109,6 +114,14 @@ function gist(body: string): string {
   if (detail !== undefined) return `${code}: ${detail}`;
   const text = choices?.[0]?.message.content ?? error?.message ?? body;
   return text.length > 160 ? `${text.slice(0, 157)}…` : text;
+}
+
+/** The words of the model with a mark between tokens, and how it ended. */
+function gistOfStream(body: string): string {
+  const events = eventsOf(body);
+  const last = events.at(-1);
+  const end = last?.event ?? (last?.data === '[DONE]' ? last.data : '…');
+  return `${tokensOf(events).join('|')} ${end}`;
 }
 
 type Style = Extract<Parameters<typeof styleText>[0], string>;

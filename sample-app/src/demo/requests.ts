@@ -14,6 +14,11 @@ export function chat(key: string | undefined, question: string, apiKey: string =
   return { path: '/v1/chat/completions', apiKey, body, ...(key !== undefined && { key }) };
 }
 
+/** The same, token by token. */
+export function streamed(call: Call): Call {
+  return { ...call, body: { ...call.body, stream: true } };
+}
+
 /** A new form each time: each has a boundary of its own when it is sent. */
 export function upload(key: string, text: string): Call {
   const form = new FormData();
