@@ -242,7 +242,7 @@ export class Engine {
     const sentAt = monotonicNow();
     const settled = written ?? (await settleRun(this.store, active, outcome, call.policy.retentionMs));
     this.durations.add(call.operation, active.elapsedMs);
-    if (settled === 'lost') return this.answerOfRecord(claim, call.fingerprint);
+    if (settled === 'lost') return this.answerOfRecord(claim, call.fingerprint, outcome);
     switch (outcome.kind) {
       case 'record':
         this.replays.set(claim.recordKey, call.fingerprint, outcome.answer, sentAt + call.policy.retentionMs);
@@ -255,17 +255,20 @@ export class Engine {
   }
 
   /** A late run's caller gets what the record says, never what the late run made of it. */
-  private async answerOfRecord(claim: Claim, fingerprint: string): Promise<Execution<never>> {
+  private async answerOfRecord<T>(claim: Claim, fingerprint: string, own: RunOutcome<T>): Promise<Execution<T>> {
     let record: RecordView | undefined;
     try {
       record = await this.store.find(claim.recordKey);
     } catch (cause) {
+      if (own.kind === 'release') return { kind: 'ran', outcome: own }; // contradicts nothing, whatever was recorded
       throw outcomeUnknownError(cause); // not the store's own 503: that one says that nothing ran
     }
     if (record?.state === 'completed' && record.answer) {
       if (record.fingerprint !== fingerprint) throw reusedError();
       return { kind: 'replay', answer: record.answer };
     }
+    // The first try of a repeated release was written, and another claim has been and gone: no outcome is unknown.
+    if (own.kind === 'release' && (!record || record.state === 'released')) return { kind: 'ran', outcome: own };
     // In progress under another claim; one's own is no stranger to wait for, but an outcome not yet known.
     if (record?.state === 'in_progress' && record.fencingToken !== claim.fencingToken) {
       throw inProgressError({ leaseRemainingMs: 1_000, runningMs: 0 }, undefined);

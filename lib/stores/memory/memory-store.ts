@@ -130,7 +130,7 @@ export class MemoryStore implements IdempotencyStore {
       if (record?.state !== 'in_progress' || record.claimToken !== claimToken) {
         return this.table.records.get(recordKey)?.undoneToken === claimToken ? 'written' : 'lost';
       }
-      this.table.put({ ...(record.before ?? gone(record, now)), undoneToken: claimToken });
+      this.table.put({ ...(record.before ?? oneBack(record, now)), undoneToken: claimToken });
     } else {
       if (!record || !isHeldBy(claimToken, record, now)) return repeated(record, claimToken, 'released');
       this.table.put({ ...record, state: 'released', leaseUntil: now, settledAt: now, before: undefined });
@@ -236,6 +236,18 @@ export class MemoryStore implements IdempotencyStore {
   private nextFencingToken(now: number): number {
     return (this.lastFencingToken = Math.max(this.lastFencingToken + 1, now * 1_000));
   }
+}
+
+/**
+ * What was before a claim, where that is no longer held: for a new record nothing; else the record was itself
+ * put back by the undoing of a later claim, and what it was before that (abandoned or released) is known from its claim.
+ */
+function oneBack(record: MemoryRecord, now: number): MemoryRecord {
+  const { attempt, tookOver } = record;
+  if (attempt === 1 && !tookOver) return gone(record, now);
+  const back = { ...record, attempt: attempt - 1, claimToken: undefined, stream: undefined, tookOver: false };
+  const leaseUntil = Math.min(record.leaseUntil, now);
+  return tookOver ? { ...back, state: 'abandoned', leaseUntil } : { ...back, state: 'released', settledAt: now };
 }
 
 /** In place of a record that nobody had claimed before: one whose retention is over, hence none at all. */

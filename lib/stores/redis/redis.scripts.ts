@@ -129,6 +129,14 @@ if mine and rest[3] and rest[3] ~= '' then
     ends(at)
     record = true
   end
+elseif mine and (r.attempt > 1 or r.took == '1') then
+  -- Itself put back when a later claim was undone: what it was before that is known from its own claim.
+  if streams(r) then drop_log(r) end
+  local abandoned = r.took == '1'
+  redis.call('HSET', key, 'state', abandoned and 'abandoned' or 'released', 'claimToken', '', 'took', '0',
+    'attempt', int(r.attempt - 1), 'leaseUntil', int(math.min(r.lease, now)))
+  ends(abandoned and unsettled_end(r.keep, math.min(r.lease, now), r.retention) or int(now + r.retention))
+  record = true
 end
 if not record then
   redis.call('DEL', key)

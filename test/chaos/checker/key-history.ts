@@ -57,11 +57,18 @@ export class KeyHistory {
     return second.to >= this.earliestEndOf(first);
   }
 
-  /** When the retention of what was recorded under a claim can have been over. */
+  /**
+   * When the retention of what was recorded under a claim can have been over. Of a completion that nobody
+   * has heard of, neither its caller nor a replay, it is not known whether it was carried out: then the
+   * record may be that of an abandoned run, whose retention begins with the end of its lease.
+   */
   earliestEndOf(claim: WonClaim): number {
     if (this.retentionMs === Infinity) return Infinity;
-    const completed = this.callsOf(claim.token).find((call) => call.method === 'complete' && call.got !== 'lost');
-    return (completed ?? claim).from + this.retentionMs;
+    const completions = this.callsOf(claim.token).filter((call) => call.method === 'complete' && call.got !== 'lost');
+    const isHeard =
+      completions.some((call) => call.got === 'written') ||
+      this.requests.some(({ answer }) => answer.kind === 'answered' && answer.run === claim.fence);
+    return ((isHeard ? completions[0] : undefined) ?? claim).from + this.retentionMs;
   }
 
   private fences(): Map<number, WonClaim> {

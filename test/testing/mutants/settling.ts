@@ -36,7 +36,7 @@ export const SETTLING_MUTANTS: Readonly<Record<string, Mutant>> = {
     noticedBy: /without a run leaves an abandoned record abandoned/,
     Store: class extends Mutable {
       override release(claim: ClaimRef, options: Began): Promise<WriteResult> {
-        this.change(claim.recordKey, { before: undefined });
+        if (!options.began) this.change(claim.recordKey, { before: undefined, attempt: 1, tookOver: false });
         return super.release(claim, options);
       }
     },
