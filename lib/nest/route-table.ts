@@ -32,6 +32,12 @@ export class RouteTable {
     @Inject(IDEMPOTENCY_SETTINGS) private readonly settings: ModuleSettings,
     @Inject(ModulesContainer) modules: ModulesContainer,
   ) {
+    const imports = [...modules.values()].filter((module) => module.providers.has(IDEMPOTENCY_SETTINGS));
+    if (imports.length > 1) {
+      throw new IdempotencyConfigError(
+        'IdempotencyModule.forRoot() is imported more than once, and each would claim every request. Import it in the root module only; routes that differ say so in @Idempotent({ … }).',
+      );
+    }
     for (const module of modules.values()) {
       for (const { metatype } of module.controllers.values()) this.addController(metatype as AnyClass | undefined);
       for (const { metatype } of module.providers.values()) this.refuseProvider(metatype as AnyClass | undefined);

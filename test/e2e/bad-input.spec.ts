@@ -364,3 +364,14 @@ describe('uploads on express', () => {
     expect(runs).toBe(0);
   });
 });
+
+it('a second forRoot in one application is refused at boot', async () => {
+  const { IdempotencyModule } = await import('nestjs-idempotency');
+  await expect(
+    startApp({
+      adapter: 'express',
+      controllers: [],
+      imports: [IdempotencyModule.forRoot({ store: memoryStore(), scope: () => 'other' })],
+    }),
+  ).rejects.toThrow(/imported more than once/);
+});
