@@ -24,14 +24,14 @@ export interface HeldBodyEvents {
   readonly head: () => CurrentHead;
   /** Asked once the body turns out to be a stream. Undefined: nobody takes the pieces; they are held like any other body. */
   readonly streams: (head: CurrentHead) => StreamSink | undefined;
-  /** The body is too large to hold. What is held goes out, and the rest as it comes; false as of a stream's `write`. */
+  /** The body is too large to hold. What is held goes out, and the rest as it comes, but for the end; false as of a stream's `write`. */
   readonly sendOut: (bytes: Buffer) => boolean;
 }
 
 /** What the application has written of a body so far: held whole, handed on in pieces, or too large for either. */
 export class HeldBody {
   sink: StreamSink | undefined;
-  /** Whether it was too large: its beginning is out. */
+  /** Whether it was too large: all but the end of it is out. */
   outgrown = false;
   private chunks: Buffer[] = [];
   private bytes = 0;
@@ -62,17 +62,25 @@ export class HeldBody {
   /** Takes a piece. False: the application should wait for `drain`. */
   write(piece: Buffer, isLast: boolean): boolean {
     if (this.sink) return this.sink.write(piece);
-    if (this.outgrown) return this.on.sendOut(piece);
     this.chunks.push(piece);
     this.bytes += piece.byteLength;
+    if (this.outgrown) return this.sendOn();
     if (!isLast && this.becomesStream()) {
       const room = this.startSink();
       if (room !== undefined) return room;
     }
     if (this.bytes <= this.limit) return true;
-    // Too large to keep: only the end waits for the record. Memory stays bounded whatever the size.
     this.outgrown = true;
-    return this.on.sendOut(this.takeAll());
+    return this.sendOn();
+  }
+
+  /**
+   * Too large to keep: only the end waits for the record. Memory stays bounded whatever the size. Where the
+   * length is announced, the client takes the last byte for the end, so the piece that has it waits as well.
+   */
+  private sendOn(): boolean {
+    const announced = Number(this.on.head().headers['content-length'] ?? Infinity);
+    return this.bytes >= announced || this.on.sendOut(this.takeAll());
   }
 
   /** Nothing will be written any more. */

@@ -80,10 +80,8 @@ export class ResponseWire implements AppSide {
   letGo(): void {
     if (this.appFailed) {
       this.response.socket?.destroy();
-    } else if (this.body?.outgrown) {
-      this.sendEnd();
     } else {
-      this.client.sendWrittenHead(this.head);
+      if (!this.client.real('headersSent')) this.client.sendWrittenHead(this.head);
       this.sendEnd(this.body?.takeAll());
     }
     this.finish();
@@ -95,7 +93,7 @@ export class ResponseWire implements AppSide {
    */
   replace(status: number, headers: readonly RecordedHeader[], body: Uint8Array): void {
     this.install();
-    if (this.body?.outgrown || this.client.real('headersSent')) this.response.socket?.destroy();
+    if (this.client.real('headersSent')) this.response.socket?.destroy();
     else this.client.sendAnswer(status, headers, body, this.takeEndCallbacks());
     this.finish();
   }
