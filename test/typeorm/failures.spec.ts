@@ -15,6 +15,7 @@ const storesOwnSessions = `application_name = 'idempotency' AND datname = curren
 /** All calls of the port that reach the server. */
 function allCalls(store: IdempotencyStore): Record<string, () => Promise<unknown>> {
   const claim = request();
+  const head = { status: 200, headers: [] };
   return {
     claim: () => store.claim(claim),
     renew: () => store.renew(claim, 1_000),
@@ -26,6 +27,11 @@ function allCalls(store: IdempotencyStore): Record<string, () => Promise<unknown
     resolve: () => store.resolve(claim.recordKey, { kind: 'rerun' }, 1_000),
     forget: () => store.forget(claim.recordKey),
     purge: () => store.purge(10),
+    append: () => store.events!.append(claim, { firstSeq: 1, items: [new Uint8Array(1)], head }, 1_000),
+    read: () => store.events!.read({ ...claim, recordId: claim.claimToken, attempt: 1 }, 0, 1_000),
+    'save a step': () => store.steps!.save(claim, 'step', new Uint8Array(1), 1_000),
+    'load the steps': () => store.steps!.load(claim),
+    'request the cancellation': () => store.requestCancel!(claim.recordKey),
   };
 }
 

@@ -1,7 +1,8 @@
 import type { DataSource } from 'typeorm';
 import type { RecordedAnswer } from '../../lib/core/record.js';
 import type { IdempotencyStore } from '../../lib/core/store.js';
-import { postgresSql } from '../../lib/stores/typeorm/postgres.sql.js';
+import { logsSql } from '../../lib/stores/typeorm/logs.sql.js';
+import { postgresSql, type Statement } from '../../lib/stores/typeorm/postgres.sql.js';
 import { quoteTables, tablesInDataSource } from '../../lib/stores/typeorm/table-name.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { connectedDataSource, storeOver } from './data-sources.js';
@@ -161,18 +162,32 @@ it('purges round a row that somebody holds', async () => {
   expect(await row(over[1]!.recordKey)).toBeUndefined();
 });
 
-it('finds what a purge removes by the index, however much is not over', async () => {
+it('finds what it reads and removes by indexes, however much else there is', async () => {
   await dataSource.query(`INSERT INTO idempotency_records (record_key, record_id, operation, fingerprint, state, fencing_token,
       attempt, created_at, claimed_at, lease_until, expires_at, retention_ms, keep_abandoned)
     SELECT sha256(i::text::bytea), gen_random_uuid(), 'o', 'f', 'completed', i, 1, now(), now(), now(),
       now() + (i - 10) * interval '1 minute', 1, true FROM generate_series(1, 20000) i`);
-  await dataSource.query('ANALYZE idempotency_records');
-  const { text } = postgresSql(quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined))).purge;
-  const plan = (await dataSource.query(
-    `EXPLAIN ${text.replace('$1', '500').replace('$2', '1').replace('$3', '20000')}`,
-  )) as object[];
-  expect(JSON.stringify(plan)).toMatch(/Index Scan using .{0,4}IDX_b3482fdd761179f433dab212e7/);
-  expect(JSON.stringify(plan)).not.toMatch(/Seq Scan/);
+  await dataSource.query(`INSERT INTO idempotency_records_events
+    SELECT gen_random_uuid(), seq, ARRAY[5], 'token'::bytea FROM generate_series(1, 20000), generate_series(1, 3) seq`);
+  await dataSource.query(`INSERT INTO idempotency_records_steps
+    SELECT gen_random_uuid(), sha256(i::text::bytea), 'n', '1'::bytea FROM generate_series(1, 20000) i`);
+  await dataSource.query('ANALYZE idempotency_records, idempotency_records_events, idempotency_records_steps');
+  const tables = quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined));
+  const { purge, forget } = postgresSql(tables);
+  const plan = async ({ text }: Statement, ...values: string[]): Promise<string> => {
+    const filled = values.reduce((sql, value, index) => sql.replaceAll(`$${index + 1}`, value), text);
+    return JSON.stringify(await dataSource.query(`EXPLAIN ${filled}`));
+  };
+  expect(await plan(purge, '500', '1', '20000')).toMatch(/Index Scan using .{0,4}IDX_b3482fdd761179f433dab212e7/);
+  const { read, sweep } = logsSql(tables);
+  const key = "'\\\\x00'";
+  const plans = [
+    await plan(purge, '500', '1', '20000'),
+    await plan(forget, key),
+    await plan(sweep, key),
+    await plan(read, key, "''", '1', '0', '1000'),
+  ];
+  for (const each of plans) expect(each).not.toMatch(/Seq Scan/);
   expect(await store.purge(4)).toBe(4);
   expect(await store.purge(500)).toBeGreaterThanOrEqual(5);
 });
