@@ -51,6 +51,7 @@ export class Engine {
   private readonly looks = new SharedLooks((request) => this.claim(request));
   private readonly running = new Set<Promise<unknown>>();
   private readonly runs = new Set<ActiveRun>();
+  private isClosing = false;
   readonly streams: Streams;
 
   constructor(
@@ -66,6 +67,8 @@ export class Engine {
    * @throws IdempotencyError where it neither runs nor has an answer
    */
   async execute<T>(call: IdempotentCall, run: RunFunction<T>): Promise<Execution<T>> {
+    // What began now would be interrupted by nobody, and nobody would wait for it.
+    if (this.isClosing) throw new IdempotencyStoreError('The application shuts down.');
     const recordKey = recordKeyOf(call);
     const hot = this.replays.get(recordKey);
     if (hot) {
@@ -106,6 +109,8 @@ export class Engine {
 
   /** Tells the runs that are left to stop; what they stream is marked interrupted at once. */
   interrupt(reason: Error): void {
+    this.isClosing = true;
+    this.streams.close();
     for (const run of this.runs) run.cancel(reason);
   }
 

@@ -107,6 +107,9 @@ export class ResponseWire implements AppSide {
   /** Sends the head of a streamed answer: the application's own, or the recorded one. */
   beginStream(status: number | undefined, headers: readonly RecordedHeader[]): void {
     if (status === undefined) {
+      // An announced length would end the answer with its last byte; its end has to wait for the record.
+      if (this.response.hasHeader('content-length')) this.response.removeHeader('content-length');
+      if (this.head) delete this.head.headers['content-length'];
       setHeaders(this.response, headers);
       if (this.head) this.client.sendWrittenHead(this.head);
       else this.client.call('writeHead', this.response.statusCode);

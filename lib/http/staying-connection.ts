@@ -24,7 +24,8 @@ export function connectionOf(request: IncomingMessage): StayingConnection {
 }
 
 export class StayingConnection {
-  private readonly waiting = new Set<Listener>();
+  /** Whoever listens for the close, through this connection. */
+  private readonly listeners = new Set<Listener>();
   private readonly socket: Socket | undefined;
   private isHeld = false;
 
@@ -34,9 +35,6 @@ export class StayingConnection {
     if (!socket || typeof socket.once !== 'function') return;
     this.socket = socket;
     request.socket = this.facadeOf(socket);
-    socket.once('close', () => {
-      if (!this.isHeld) this.tell();
-    });
   }
 
   /** Whether the client has left. */
@@ -47,30 +45,35 @@ export class StayingConnection {
   /** From now on, nobody is told when the connection closes. */
   hold(): void {
     this.isHeld = true;
+    for (const listener of this.listeners) this.socket?.removeListener('close', listener);
   }
 
-  /** Whoever waits is told now, if the connection has closed, or when it closes. */
+  /** Whoever listens is told now, if the connection has closed, or when it closes. */
   release(): void {
+    if (!this.isHeld) return;
     this.isHeld = false;
-    if (this.isGone) this.tell();
+    if (this.isGone) return this.tell();
+    // No listener of ours stays on the socket: it serves many requests, and would gather one of each.
+    for (const listener of this.listeners) this.socket?.once('close', listener);
+    this.listeners.clear();
   }
 
-  /** Tells whoever waits, whether the connection has closed or not: what they send is to be torn down. */
+  /** Tells whoever listens, whether the connection has closed or not: what they send is to be torn down. */
   tell(): void {
-    const listeners = [...this.waiting];
-    this.waiting.clear();
+    const listeners = [...this.listeners];
+    this.listeners.clear();
     for (const listener of listeners) process.nextTick(listener);
   }
 
   private facadeOf(socket: Socket): Socket {
     const listen = (event: string, listener: Listener, how: 'on' | 'once'): Socket => {
-      if (event !== 'close') socket[how](event, listener);
-      else if (socket.destroyed && !this.isHeld) socket[how](event, listener);
-      else this.waiting.add(listener);
+      const heldBack = event === 'close' && this.isHeld;
+      if (event === 'close') this.listeners.add(listener);
+      if (!heldBack) socket[how](event, listener);
       return facade;
     };
     const forget = (event: string, listener: Listener): Socket => {
-      this.waiting.delete(listener);
+      if (event === 'close') this.listeners.delete(listener);
       socket.removeListener(event, listener);
       return facade;
     };

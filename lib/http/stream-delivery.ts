@@ -63,7 +63,10 @@ export async function deliver({ wire, stream, parts, first, refuse, after }: Del
         } else if (isEventStream) {
           const { name, ...data } = ENDS[part.end];
           const id = formatCursor(stream, part.lastSeq);
-          await wire.sendPiece(Buffer.from(endFrame(name, id, { code: `stream_${name}`, ...data, lastEventId: id })));
+          const code = `stream_${name}`;
+          // The member by which the SDKs of model providers know an error in the middle of a stream.
+          const error = { message: data.detail, type: 'idempotency_error', code, param: null };
+          await wire.sendPiece(Buffer.from(endFrame(name, id, { code, ...data, lastEventId: id, error })));
           wire.endStream();
         } else {
           // A body of bytes has no way to say that it is not whole but to have no end.
@@ -72,6 +75,10 @@ export async function deliver({ wire, stream, parts, first, refuse, after }: Del
         return;
     }
   }
+  // The client has left, or this process is about to: then it resumes at another one.
+  if (wire.isClientGone) return;
+  if (begun) wire.cut();
+  else refuse('unreadable', after);
 }
 
 function begin(wire: ResponseWire, head: StreamHead, standing: string, first: boolean, isEventStream: boolean): void {

@@ -12,6 +12,7 @@ import { StreamRecorder, type RecorderEvents, type StreamLimits } from './record
 /** The streams of one process: those that it records, with their feeds, and those that it follows. */
 export class Streams {
   private readonly feeds = new Map<string, LiveFeed>();
+  private readonly closing = new AbortController();
 
   constructor(private readonly store: IdempotencyStore) {}
 
@@ -39,7 +40,14 @@ export class Streams {
     left: AbortSignal,
     feed: LiveFeed | undefined = this.feeds.get(feedKey(stream)),
   ): AsyncGenerator<StreamPart, void, void> {
-    return followStream({ store: this.store, stream, after, feed, left });
+    // A stream of this process ends for its followers as for its producer; another's is left to another process.
+    const over = feed ? left : AbortSignal.any([left, this.closing.signal]);
+    return followStream({ store: this.store, stream, after, feed, left: over });
+  }
+
+  /** Ends the following of other processes' streams: this one shuts down, and their clients can resume elsewhere. */
+  close(): void {
+    this.closing.abort();
   }
 
   /**

@@ -8,7 +8,7 @@ export interface SseEvent {
 
 /** A response that is read as it comes, and can be left in the middle. */
 export class LiveResponse {
-  bytes = Buffer.alloc(0);
+  private chunks: Buffer[] = [];
   ended = false;
   cut = false;
 
@@ -17,10 +17,16 @@ export class LiveResponse {
     readonly headers: IncomingHttpHeaders,
     private readonly res: IncomingMessage,
   ) {
-    res.on('data', (chunk: Buffer) => (this.bytes = Buffer.concat([this.bytes, chunk])));
+    res.on('data', (chunk: Buffer) => this.chunks.push(chunk));
     res.on('end', () => (this.ended = true));
     res.on('error', () => undefined);
     res.on('close', () => (this.cut = !res.complete));
+  }
+
+  /** What has arrived so far. */
+  get bytes(): Buffer {
+    if (this.chunks.length > 1) this.chunks = [Buffer.concat(this.chunks)];
+    return this.chunks[0] ?? Buffer.alloc(0);
   }
 
   get text(): string {
