@@ -68,7 +68,7 @@ export function resolvePolicy(options: IdempotencyRouteOptions, where: string): 
     inFlight: options.inFlight ?? 'reject',
     followStreams: options.inFlight !== 'reject',
     joinTimeoutMs: ms('joinTimeout'),
-    afterCrash: options.afterCrash ?? 'block',
+    afterCrash: afterCrashOf(options),
     maxRecordBytes: options.maxRecordBytes ?? DEFAULTS.maxRecordBytes,
     transaction: options.transaction ?? false,
     stream: {
@@ -90,6 +90,11 @@ export function resolvePolicy(options: IdempotencyRouteOptions, where: string): 
     );
   }
   return policy;
+}
+
+/** A crash in a transaction has written nothing, so the next retry may run: nothing is unknown. */
+function afterCrashOf({ afterCrash = 'block', transaction }: IdempotencyRouteOptions): RunPolicy['afterCrash'] {
+  return transaction && afterCrash === 'block' ? 'rerun' : afterCrash;
 }
 
 /** One route's options: those of the handler over those of its controller over the module's. */
