@@ -16,6 +16,7 @@ import type { HeldResponse, WireHolder } from './wire-holder.js';
 import type { ResponseWire } from './response-wire.js';
 import { answerOf, answerOfFailure, answerOfNotExecuted, outcomeOf, statusOf, type Substitute } from './run-outcome.js';
 import { isThenable } from './thenable.js';
+import { isUnwritable } from './unwritable.js';
 import { StreamedAnswer, type StreamOutcome } from './streamed-answer.js';
 
 /**
@@ -29,6 +30,7 @@ export class HttpRun implements WireHolder {
   private handlerRuns = false;
   private handlerError: unknown;
   private emitted = 0;
+  private value: unknown;
   private innerEnded = false;
   private innerFailed = false;
   private outerLeft = false;
@@ -94,6 +96,7 @@ export class HttpRun implements WireHolder {
       this.inner = source.subscribe({
         next: (value: unknown) => {
           this.emitted += 1;
+          this.value = value;
           if (!this.outerLeft) this.outer?.next(value);
         },
         error: (error: unknown) => {
@@ -120,7 +123,7 @@ export class HttpRun implements WireHolder {
       return;
     }
     this.innerEnded = this.innerFailed = false;
-    this.handlerError = undefined;
+    this.handlerError = this.value = undefined;
     this.emitted = 0;
     this.subscribe(next, scope, outer);
   }
@@ -284,6 +287,9 @@ export class HttpRun implements WireHolder {
     this.substitute ??= answerOfNotExecuted(this.handlerError);
     // A success that an interceptor gave in the handler's place has been promised to the client as well.
     if (!this.began && held.status >= 400) return { kind: 'release', began: false };
+    // It has done its work; only the platform could not write its value, and never will.
+    if (held.status >= 500 && this.handlerError === undefined && isUnwritable(this.value))
+      return { kind: 'record', answer: notKept('not_serialisable', null) };
     return this.verdict(held.status, () => answerOf(held, this.route.policy.maxRecordBytes));
   }
 

@@ -56,6 +56,21 @@ class ShapesController {
   @Post('array') array() {
     return [ran('array'), Math.random()];
   }
+  @Post('bigint') bigint() {
+    return { n: ran('bigint'), amount: 10n };
+  }
+  @Post('cycle') cycle() {
+    const value: Record<string, unknown> = { n: ran('cycle') };
+    return Object.assign(value, { self: value });
+  }
+  @Post('throwing-json') throwingJson() {
+    ran('throwing-json');
+    return {
+      toJSON: () => {
+        throw new Error('no JSON');
+      },
+    };
+  }
   @Post('null') nothing() {
     ran('null');
     return null;
@@ -259,6 +274,19 @@ describe.each(ADAPTERS)('handler shapes on %s', (adapter) => {
       await plain.close();
     }
   });
+
+  // Found by the chaos run: the effect had happened, the 500 was taken for a failure, and each retry had it once more.
+  it.each(['bigint', 'cycle', 'throwing-json'])(
+    '%s: a value that cannot be written is not kept, and never made again',
+    async (shape) => {
+      const sent = { headers: { 'idempotency-key': `key-${shape}` }, body: {} };
+      expect((await send(`${running.url}/shapes/${shape}`, sent)).status).toBe(500);
+      const second = await send(`${running.url}/shapes/${shape}`, sent);
+      expect(second.status).toBe(410);
+      expect(second.body.toString()).toContain('idempotency_response_not_kept');
+      expect(runs[shape]).toBe(1);
+    },
+  );
 
   it.each(['conflict', 'boom', 'unavailable'])('%s: is not kept, and the next request runs', async (shape) => {
     const sent = { headers: { 'idempotency-key': `key-${shape}` }, body: {} };
