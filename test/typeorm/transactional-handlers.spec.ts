@@ -19,14 +19,14 @@ class OrdersController {
   @Post('orders')
   @Idempotent({ transaction: true })
   async order(
-    @Body() { item, then }: { item: string; then?: string },
+    @Body() { item, ending }: { item: string; ending?: string },
     @IdempotencyContext() context: IdempotencyRunContext,
   ): Promise<object> {
     runs += 1;
     await context.manager.query('INSERT INTO orders (item) VALUES ($1)', [item]);
-    if (then === 'decline') throw new HttpException('declined', 402);
-    if (then === 'fail') throw new HttpException('broken', 500);
-    if (then === 'break') await context.manager.query('SELECT 1 / 0').catch(() => undefined);
+    if (ending === 'decline') throw new HttpException('declined', 402);
+    if (ending === 'fail') throw new HttpException('broken', 500);
+    if (ending === 'break') await context.manager.query('SELECT 1 / 0').catch(() => undefined);
     return { item, run: runs };
   }
 }
@@ -96,24 +96,24 @@ describe.each(ADAPTERS)('a handler with transaction: true on %s', (adapter) => {
   });
 
   it('keeps what it wrote where its refusal is recorded, and nothing where its failure is released', async () => {
-    expect((await order('declined', { item: 'declined', then: 'decline' })).status).toBe(402);
-    expect(await order('declined', { item: 'declined', then: 'decline' })).toMatchObject({
+    expect((await order('declined', { item: 'declined', ending: 'decline' })).status).toBe(402);
+    expect(await order('declined', { item: 'declined', ending: 'decline' })).toMatchObject({
       status: 402,
       replayed: true,
     });
     expect([await orders('declined'), runs]).toEqual([1, 1]);
 
-    expect((await order('failed', { item: 'failed', then: 'fail' })).status).toBe(500);
+    expect((await order('failed', { item: 'failed', ending: 'fail' })).status).toBe(500);
     expect(await orders('failed')).toBe(0);
-    expect((await order('failed', { item: 'failed', then: 'fail' })).status).toBe(500);
+    expect((await order('failed', { item: 'failed', ending: 'fail' })).status).toBe(500);
     expect([await orders('failed'), runs]).toEqual([0, 3]);
   });
 
   it('answers no success where the database has ended the transaction under it', async () => {
-    const { status } = await order('broken', { item: 'broken', then: 'break' });
+    const { status } = await order('broken', { item: 'broken', ending: 'break' });
     expect(status).toBe(503);
     expect([await orders('broken'), runs]).toEqual([0, 1]);
-    expect((await order('broken', { item: 'broken', then: 'break' })).status).toBe(503);
+    expect((await order('broken', { item: 'broken', ending: 'break' })).status).toBe(503);
     expect([await orders('broken'), runs]).toEqual([0, 2]);
   });
 
