@@ -40,6 +40,8 @@ const LEASE_MS = 1_000;
 const BRIEF_MS = 2_000;
 const PURGE_MS = 200;
 const LONG_MS = 3_600_000;
+/** How much longer than planned a part of a run may take, on a busy machine. */
+const PATIENCE_MS = 60_000;
 
 /**
  * One run: load and faults; then all is healed; then, when every lease and purge has had its time,
@@ -75,11 +77,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     const load = new Load(cluster, client, new Workload(random(seed), marker, leaseMs), seed);
     const nemesis = new Nemesis(cluster, signal);
     say(`load and faults for ${seconds} s (${store}, ${mode}, seed ${seed})`);
-    const enough = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1_000)]);
-    await Promise.all([load.run(clients, enough), nemesis.run(plan(seed, seconds, apps, leaseMs, options.faults))]);
+    const enough = endAfter(seconds * 1_000, signal);
+    const faults = plan(seed, seconds, apps, leaseMs, options.faults);
+    await within(seconds * 1_000 + PATIENCE_MS, Promise.all([load.run(clients, enough), nemesis.run(faults)]), () => {
+      return `Load and faults do not end: ${load.underWay} requests under way, faults at ${nemesis.underHand}.`;
+    });
     say('healing');
     cluster.becomeCalm();
-    await cluster.allUp();
+    await within(PATIENCE_MS, cluster.allUp(), () => `Not all servers come up again.\n${cluster.lastOutput}`);
     await sleep(3 * leaseMs + 2 * PURGE_MS, undefined, { signal }).catch(() => undefined);
     say(`asking for each of ${load.used.size} keys once more`);
     await load.finish(32, signal);
@@ -95,5 +100,30 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   } finally {
     client.close();
     await cluster.stop();
+  }
+}
+
+/** Aborted after a time, or with the other one. (Of `AbortSignal.any`, Node 20 may collect the timeout as garbage.) */
+function endAfter(ms: number, other: AbortSignal): AbortSignal {
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), ms);
+  const stop = (): void => {
+    clearTimeout(timer);
+    controller.abort();
+  };
+  other.addEventListener('abort', stop, { once: true });
+  return controller.signal;
+}
+
+/** The same promise, but a run that would never end fails and says where it stands. */
+async function within<T>(ms: number, work: Promise<T>, describe: () => string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const tooLong = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(describe())), ms);
+  });
+  try {
+    return await Promise.race([work, tooLong]);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -118,5 +118,6 @@ function classify({ status, headers, body }: Received, { body: { kind } }: Opera
     default:
   }
   if (status === 500 && kind === 'broken') return { kind: 'failed' };
+  if (status === 500 && kind === 'poison') return { kind: 'unsent' };
   return { kind: 'odd', what: `${status} ${body.slice(0, 200)}` };
 }

@@ -118,6 +118,11 @@ export class Cluster {
     return (this.outputs.get(name) ?? '') + live;
   }
 
+  /** The end of what each has printed, for a run that fails. */
+  get lastOutput(): string {
+    return this.apps.map(({ name }) => `${name}: ${this.outputOf(name).slice(-2_000)}`).join('\n');
+  }
+
   async stop(): Promise<void> {
     this.stopping = true;
     await Promise.all(this.apps.map(async ({ process }) => process?.stop()));

@@ -15,6 +15,7 @@ export class Load {
   /** Every key that was used, with what it was used for. */
   readonly used = new Map<string, Operation>();
   private count = 0;
+  private open = 0;
 
   constructor(
     private readonly cluster: Cluster,
@@ -22,6 +23,11 @@ export class Load {
     private readonly workload: Workload,
     private readonly seed: number,
   ) {}
+
+  /** Requests that have no answer yet. */
+  get underWay(): number {
+    return this.open;
+  }
 
   /** So many clients at work until the signal. */
   async run(clients: number, signal: AbortSignal): Promise<void> {
@@ -76,10 +82,15 @@ export class Load {
       return undefined;
     }
     const { name, port } = oneOf(draw, listening);
-    return this.client.send(operation, name, port, `r${(this.count += 1)}`);
+    this.open += 1;
+    try {
+      return await this.client.send(operation, name, port, `r${(this.count += 1)}`);
+    } finally {
+      this.open -= 1;
+    }
   }
 }
 
 function isDecided({ answer }: RequestEvent): boolean {
-  return answer.kind === 'answered' || answer.kind === 'not_kept' || answer.kind === 'reused';
+  return ['answered', 'not_kept', 'unsent', 'reused'].includes(answer.kind);
 }

@@ -84,7 +84,8 @@ function extent(draw: Random, kind: FaultKind, leaseMs: number): { ms: number; a
 export class Nemesis {
   readonly counts = new Map<string, number>();
   private readonly busy = new Set<string>();
-  private readonly underWay = new Set<Promise<void>>();
+  private readonly underWay = new Set<Promise<unknown>>();
+  private readonly failures: unknown[] = [];
 
   constructor(
     private readonly cluster: Cluster,
@@ -101,6 +102,12 @@ export class Nemesis {
       this.begin(fault);
     }
     await Promise.all(this.underWay);
+    if (this.failures.length > 0) throw new AggregateError(this.failures, 'A fault could not be carried out.');
+  }
+
+  /** Where something is being done at this moment. */
+  get underHand(): string {
+    return [...this.busy].join(', ') || 'nowhere';
   }
 
   private begin(fault: PlannedFault): void {
@@ -110,10 +117,12 @@ export class Nemesis {
     if (this.busy.has(place)) return;
     this.busy.add(place);
     this.counts.set(fault.kind, (this.counts.get(fault.kind) ?? 0) + 1);
-    const work = this.strike(fault, app).finally(() => {
-      this.busy.delete(place);
-      this.underWay.delete(work);
-    });
+    const work = this.strike(fault, app)
+      .catch((error: unknown) => void this.failures.push(error))
+      .finally(() => {
+        this.busy.delete(place);
+        this.underWay.delete(work);
+      });
     this.underWay.add(work);
   }
 

@@ -54,20 +54,13 @@ export class Processes {
   /** Its code runs no further. */
   kill(process: number): void {
     this.dead.add(process);
-    for (const event of [...this.events]) {
-      if (event.type === 'store' && event.server === String(process) && !event.to) this.noteSlow(process, event.from);
-    }
     this.engines.delete(process);
     for (const lose of this.clients.get(process) ?? []) lose();
   }
 
-  /** A call that takes so long can cost the lease: no renewal is sent while one is under way. */
-  private noteSlow(process: number, from: number): void {
-    if (this.around.now - from > this.scenario.leaseMs / 3) this.fault('slow', process, from);
-  }
-
-  fault(kind: string, process: number, from = this.around.now): void {
-    this.events.push({ type: 'fault', kind, server: String(process), from, to: this.around.now });
+  fault(kind: string, process: number): void {
+    const { now } = this.around;
+    this.events.push({ type: 'fault', kind, server: String(process), from: now, to: now });
   }
 
   /** Sends a request and notes what its client is told. */
@@ -191,7 +184,6 @@ export class Processes {
     const index = this.events.push(event) - 1;
     const returned = (got: Partial<StoreCallEvent>): void => {
       this.events[index] = { ...event, to: this.around.now, ...got };
-      this.noteSlow(process, event.from);
     };
     const reply = this.around.send(process, `${owner.op}: ${method}`, work);
     reply.then(

@@ -19,6 +19,7 @@ import { CrashPoints } from './crash-points.js';
 import { Journal } from './journal.js';
 import { currentRequest, observedStore } from './observed-store.js';
 import { machineNow, readSettings } from './settings.js';
+import { noteStalls } from './stalls.js';
 import { storeOf } from './stores.js';
 
 const settings = readSettings();
@@ -26,6 +27,7 @@ const { server, leaseMs, mode, platform, purgeMs } = settings;
 const journal = new Journal(settings.journal);
 const points = new CrashPoints(settings, journal);
 const store = await storeOf(settings);
+noteStalls(journal, server, leaseMs);
 
 @Controller()
 class ChargesController {

@@ -32,7 +32,7 @@ export function checkAnswersStandForEffects(key: KeyHistory): void {
   const settled = new Map<number, number>();
   let firstNotKept: number | undefined;
   for (const { answer, to } of key.requests) {
-    if (answer.kind === 'not_kept') firstNotKept = Math.min(firstNotKept ?? Infinity, to);
+    if (answer.kind === 'not_kept' || answer.kind === 'unsent') firstNotKept = Math.min(firstNotKept ?? Infinity, to);
     if (answer.kind !== 'answered') continue;
     const effect = key.effects.find(({ fence }) => fence === answer.run);
     if (!effect || effect.at > to) key.fail('I5', `answered by run ${answer.run}, which had had no effect by then`);
@@ -47,7 +47,7 @@ export function checkAnswersStandForEffects(key: KeyHistory): void {
         key.fail('I6', `run ${effect.fence} began after run ${run} had been answered for`);
       }
     }
-    if (firstNotKept !== undefined && claim.from > firstNotKept && key.retentionMs === Infinity) {
+    if (firstNotKept !== undefined && claim.from > firstNotKept && claim.to < key.earliestEnd) {
       key.fail('I6', `run ${effect.fence} began after a client was told that it had completed`);
     }
   }

@@ -42,6 +42,8 @@ export type Answer =
   | { readonly kind: 'unavailable' }
   /** The handler's own failure, which is released: the next retry runs. */
   | { readonly kind: 'failed' }
+  /** 500: it ran, and its answer could not be written. Decided: retries get `not_kept`. */
+  | { readonly kind: 'unsent' }
   /** Something else, which nobody should get. */
   | { readonly kind: 'odd'; readonly what: string }
   /** No answer: the connection broke or nobody answered in time. It may have been done. */

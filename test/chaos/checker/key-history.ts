@@ -71,6 +71,11 @@ export class KeyHistory {
     return ((isHeard ? completions[0] : undefined) ?? claim).from + this.retentionMs;
   }
 
+  /** Before this no retention of this key's can have been over, whichever run it was that was recorded. */
+  get earliestEnd(): number {
+    return (this.calls[0]?.from ?? -Infinity) + this.retentionMs;
+  }
+
   private fences(): Map<number, WonClaim> {
     if (!this.byFence) {
       this.byFence = new Map();
@@ -93,7 +98,8 @@ export class RunFacts {
 
   constructor({ settings, events }: History) {
     this.settings = settings;
-    this.faults = events.filter((event) => event.type === 'fault');
+    const faults = events.filter((event) => event.type === 'fault');
+    this.faults = [...faults, ...slownessIn(events, faults, settings.leaseMs)];
     this.dumpedAt = events.find((event): event is MarkEvent => event.type === 'mark' && event.what === 'dump')?.at;
   }
 
@@ -108,6 +114,25 @@ export class RunFacts {
         counts(fault),
     );
   }
+}
+
+/**
+ * Calls that took so long that they can have cost the lease, for whatever reason: no renewal is sent while
+ * one is under way. One that never returned ended with its process.
+ */
+function slownessIn(events: History['events'], faults: readonly FaultEvent[], leaseMs: number): FaultEvent[] {
+  const slow: FaultEvent[] = [];
+  for (const event of events) {
+    if (event.type !== 'store') continue;
+    const { server, from } = event;
+    const to = event.to ?? faults.find((fault) => isKillOf(server, fault) && fault.from >= from)?.from;
+    if (to !== undefined && to - from > leaseMs / 3) slow.push({ type: 'fault', kind: 'slow', server, from, to });
+  }
+  return slow;
+}
+
+function isKillOf(server: string, fault: FaultEvent): boolean {
+  return fault.kind === 'kill' && fault.server === server;
 }
 
 /** Faults that a claim outlives: a call fails or is repeated, the lease goes on. */

@@ -31,7 +31,7 @@ export function checkRefusals(key: KeyHistory): void {
 }
 
 function checkFinal(key: KeyHistory, { answer, op }: RequestEvent): void {
-  if (['answered', 'not_kept', 'reused'].includes(answer.kind)) return;
+  if (['answered', 'not_kept', 'unsent', 'reused'].includes(answer.kind)) return;
   if (answer.kind === 'unknown' && key.run.settings.mode === 'block') return;
   key.fail('I10', `the last request (${op}) got ${answer.kind}`);
 }

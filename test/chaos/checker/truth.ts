@@ -28,6 +28,8 @@ export function isTrue(answer: Answer, op: number, payload: string, state: State
     case 'unknown':
       // Its own run may be the one that nobody knows of.
       return (state.kind === 'abandoned' && state.payload === payload) || hasClaimed;
+    case 'unsent':
+      return hasClaimed;
     case 'failed':
       // It ran. Its release may still follow: an error answer contradicts nothing.
       return hasClaimed;
@@ -52,6 +54,7 @@ export function mayComplete({ answer, from, to }: RequestEvent, leaseMs: number)
   switch (answer.kind) {
     case 'lost':
     case 'odd':
+    case 'unsent':
       return true;
     case 'answered':
       return !answer.replayed || tookItselfForLost;
@@ -64,5 +67,6 @@ export function mayComplete({ answer, from, to }: RequestEvent, leaseMs: number)
 }
 
 export function mayRelease(answer: Answer): boolean {
-  return answer.kind !== 'unavailable' && (answer.kind !== 'answered' || answer.replayed);
+  if (answer.kind === 'unavailable' || answer.kind === 'unsent') return false;
+  return answer.kind !== 'answered' || answer.replayed;
 }
