@@ -27,6 +27,8 @@ export interface ChaosOptions {
   readonly leaseMs?: number;
   readonly signal?: AbortSignal;
   readonly say?: (what: string) => void;
+  /** Called with the history before it is judged: whatever the judge makes of it, it is there to be looked at. */
+  readonly keep?: (history: History) => void;
 }
 
 export interface ChaosResult {
@@ -72,6 +74,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     ...(edits && { edits }),
   });
   const client = new Client(4 * leaseMs);
+  // Servers are children that keep no process alive; waiting for one to stop must not end this one.
+  const alive = setInterval(() => undefined, 1_000);
   try {
     const marker = `marker${randomBytes(6).toString('hex')}`;
     const load = new Load(cluster, client, new Workload(random(seed), marker, leaseMs), seed);
@@ -94,12 +98,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       ...(await cluster.events()),
       ...load.events,
     ];
-    say('checking');
     const history = { settings, events };
+    options.keep?.(history);
+    say(`checking ${events.length} events`);
     return { history, violations: check(history), windows: countWindows(history, seconds), faults: nemesis.counts };
   } finally {
     client.close();
     await cluster.stop();
+    clearInterval(alive);
   }
 }
 

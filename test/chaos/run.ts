@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { hasRedisServer } from '../support/redis-process.js';
 import { runChaos, type ChaosOptions } from './chaos.js';
-import { formatHistory } from './checker/history.js';
+import { formatHistory, type History } from './checker/history.js';
 import { report } from './report.js';
 
 /**
@@ -67,9 +67,14 @@ for (const store of stores) {
 
 async function one(options: ChaosOptions): Promise<boolean> {
   const say = (what: string): void => console.log(`[${new Date().toISOString()}] ${what}`);
+  const file = join(values.out, `${options.store}-${options.mode}-${options.seed}.jsonl`);
+  const keep = (history: History): void => {
+    mkdirSync(values.out, { recursive: true });
+    writeFileSync(file, formatHistory(history));
+  };
   let result;
   try {
-    result = await runChaos({ ...options, say, signal: interrupted.signal });
+    result = await runChaos({ ...options, say, keep, signal: interrupted.signal });
   } catch (error) {
     // What is broken off in the middle may well fail.
     if (!interrupted.signal.aborted) console.error(error);
@@ -77,9 +82,6 @@ async function one(options: ChaosOptions): Promise<boolean> {
     return true;
   }
   if (interrupted.signal.aborted) return true;
-  mkdirSync(values.out, { recursive: true });
-  const file = join(values.out, `${options.store}-${options.mode}-${options.seed}.jsonl`);
-  writeFileSync(file, formatHistory(result.history));
   const { text, summary, isGood: good } = report(options, result);
   console.log(text);
   console.log(`history: ${file}`);
