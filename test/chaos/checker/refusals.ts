@@ -39,13 +39,19 @@ function checkFinal(key: KeyHistory, { answer, op }: RequestEvent): void {
 function checkInProgress(key: KeyHistory, request: RequestEvent): void {
   let own = false;
   for (const call of key.calls) {
-    if (call.method !== 'claim' || !mayBeLiveWithin(key, call, request)) continue;
-    if (call.op !== request.op) return;
-    // Its own earlier claim that it gave up (the reply came too late) is no stranger's.
-    own = true;
+    if (call.method !== 'claim') continue;
+    // Its own claim is no stranger's: neither an earlier one that it gave up (the reply came too late) nor
+    // the first sending of a call that a driver has sent twice.
+    if (call.op === request.op) own ||= mayBeLiveWithin(key, call, request) || mayHaveBeenSentTwice(key, call);
+    else if (mayBeLiveWithin(key, call, request)) return;
   }
   if (own) key.fail('I12', `request ${request.op} was refused because of its own claim`);
   else key.fail('I9', `request ${request.op} was told that it runs, and nothing ran`);
+}
+
+/** A driver sends a call again when its connection ends before the reply is there. */
+function mayHaveBeenSentTwice({ run }: KeyHistory, { server, from, to = Infinity }: StoreCallEvent): boolean {
+  return run.faultAt(server, from, to, failsCalls);
 }
 
 /** Whether a claim, won or perhaps won, can have been live while the request was under way. */
