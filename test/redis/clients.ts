@@ -34,7 +34,8 @@ export async function nodeRedis(url: string, options: object = {}): Promise<Test
 }
 
 export async function nodeRedisPool(url: string): Promise<TestClient> {
-  const client = createClientPool({ url });
+  // The pool's own timer is not ended with it, and would keep the test process for three seconds.
+  const client = createClientPool({ url }, { cleanupDelay: 100 });
   client.on('error', () => undefined);
   await client.connect();
   return { client, close: () => client.destroy() };
