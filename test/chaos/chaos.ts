@@ -9,6 +9,7 @@ import { Client, PLANTED_SECRET } from './client.js';
 import { Cluster } from './cluster.js';
 import { Load } from './load.js';
 import { Nemesis, plan, type FaultKind } from './nemesis.js';
+import type { Preparation } from './store-server.js';
 import { countWindows, type WindowCount } from './windows.js';
 import { OPERATIONS, Workload } from './workload.js';
 
@@ -24,6 +25,7 @@ export interface ChaosOptions {
   readonly crash?: number;
   readonly cut?: number;
   readonly edits?: readonly Edit[];
+  readonly prepare?: Preparation;
   readonly leaseMs?: number;
   readonly signal?: AbortSignal;
   readonly say?: (what: string) => void;
@@ -48,6 +50,7 @@ const PATIENCE_MS = 60_000;
 /**
  * One run: load and faults; then all is healed; then, when every lease and purge has had its time,
  * each key is asked for once more; then the store's content is written down, and all of it is checked.
+ * @throws where a part fails, and where the signal comes; nothing is left behind in either case
  */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const {
@@ -56,12 +59,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     seconds,
     seed,
     edits,
+    prepare,
     apps = 4,
     clients = 16,
     leaseMs = LEASE_MS,
     say = () => undefined,
   } = options;
   const signal = options.signal ?? new AbortController().signal;
+  signal.throwIfAborted();
   const deadlineMs = Math.round(leaseMs * 0.6);
   const secret = randomBytes(16).toString('hex');
   const settings: Settings = {
@@ -72,11 +77,13 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     ...{ store, mode, apps, leaseMs, secret, seed, briefMs: BRIEF_MS, purgeMs: PURGE_MS },
     ...{ deadlineMs, crash: options.crash ?? 0.002, cut: options.cut ?? 0.01 },
     ...(edits && { edits }),
+    ...(prepare && { prepare }),
   });
   const client = new Client(4 * leaseMs);
   // Servers are children that keep no process alive; waiting for one to stop must not end this one.
   const alive = setInterval(() => undefined, 1_000);
   try {
+    signal.throwIfAborted();
     const marker = `marker${randomBytes(6).toString('hex')}`;
     const load = new Load(cluster, client, new Workload(random(seed), marker, leaseMs), seed);
     const nemesis = new Nemesis(cluster, signal);
@@ -86,12 +93,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     await within(seconds * 1_000 + PATIENCE_MS, Promise.all([load.run(clients, enough), nemesis.run(faults)]), () => {
       return `Load and faults do not end: ${load.underWay} requests under way, faults at ${nemesis.underHand}.`;
     });
+    signal.throwIfAborted();
     say('healing');
     cluster.becomeCalm();
     await within(PATIENCE_MS, cluster.allUp(), () => `Not all servers come up again.\n${cluster.lastOutput}`);
     await sleep(3 * leaseMs + 2 * PURGE_MS, undefined, { signal }).catch(() => undefined);
     say(`asking for each of ${load.used.size} keys once more`);
     await load.finish(32, signal);
+    signal.throwIfAborted();
     const events: Event[] = [
       ...(await dump(cluster, load.used)),
       ...(await leaks(cluster, [marker, PLANTED_SECRET, 'planted-cookie'])),

@@ -8,7 +8,7 @@ import { build, type Build, type Edit } from './build.js';
 import type { EffectEvent, Event, FaultEvent } from './checker/history.js';
 import { readJournal } from './app/journal.js';
 import { machineNow, type AppSettings } from './app/settings.js';
-import { startStore, type StoreServer } from './store-server.js';
+import { startStore, type Preparation, type StoreServer } from './store-server.js';
 
 export interface ClusterOptions {
   readonly store: 'postgres' | 'redis';
@@ -24,7 +24,14 @@ export interface ClusterOptions {
   readonly cut: number;
   /** A planted bug. */
   readonly edits?: readonly Edit[];
+  /** What is done to the store's server before the first application is there. */
+  readonly prepare?: Preparation;
 }
+
+type End = () => Promise<unknown>;
+
+/** Nothing has happened to the store yet: an application that does not come up now never will. */
+const MOST_FIRST_BOOTS = 2;
 
 /** One application server: the same name through all its lives. */
 export interface App {
@@ -52,22 +59,37 @@ export class Cluster {
     readonly store: StoreServer,
     private readonly ledger: AppProcess,
     private readonly built: Build,
-    private readonly endGuard: () => void,
+    /** What stops each part, in the order in which they have to go. */
+    private readonly ends: readonly End[],
   ) {}
 
+  /** @throws where a part cannot be started; what has been is stopped again */
   static async start(options: ClusterOptions): Promise<Cluster> {
     const directory = await mkdtemp(join(tmpdir(), 'idempotency-chaos-'));
+    const ends: End[] = [() => rm(directory, { recursive: true, force: true })];
     const endGuard = guard({ remove: directory });
-    const store = await startStore(options.store);
-    const ledgerFile = join(directory, 'ledger.jsonl');
-    const built = await build(options.edits);
-    const ledger = await startProcess(built.path('test/chaos/ledger.ts'), {}, [ledgerFile]);
-    const cluster = new Cluster(options, directory, store, ledger, built, endGuard);
-    for (let i = 1; i <= options.apps; i++) {
-      cluster.apps.push({ name: `app${i}`, proxy: await startProxy(store.port), process: undefined, frozen: false });
+    ends.push(async () => endGuard());
+    const toEnd = <T>(part: T, end: (part: T) => Promise<unknown>): T => {
+      ends.unshift(() => end(part));
+      return part;
+    };
+    try {
+      const built = toEnd(await build(options.edits), (part) => part.remove());
+      const store = toEnd(await startStore(options.store, options.prepare), (part) => part.stop());
+      const ledgerFile = join(directory, 'ledger.jsonl');
+      const ledger = toEnd(await startProcess(built.path('test/chaos/ledger.ts'), {}, [ledgerFile]), (part) =>
+        part.stop(),
+      );
+      const cluster = toEnd(new Cluster(options, directory, store, ledger, built, ends), (part) => part.stopApps());
+      for (let i = 1; i <= options.apps; i++) {
+        cluster.apps.push({ name: `app${i}`, proxy: await startProxy(store.port), process: undefined, frozen: false });
+      }
+      await Promise.all(cluster.apps.map((app) => cluster.launch(app, MOST_FIRST_BOOTS)));
+      return cluster;
+    } catch (error) {
+      for (const end of ends) await end();
+      throw error;
     }
-    await Promise.all(cluster.apps.map((app) => cluster.launch(app)));
-    return cluster;
   }
 
   /** Servers that can be asked at this moment. */
@@ -124,36 +146,35 @@ export class Cluster {
   }
 
   async stop(): Promise<void> {
+    for (const end of this.ends) await end();
+  }
+
+  private async stopApps(): Promise<void> {
     this.stopping = true;
     await Promise.all(this.apps.map(async ({ process }) => process?.stop()));
-    await Promise.all(this.starting);
+    await Promise.allSettled(this.starting);
     await Promise.all(
       this.apps.map(async ({ process, proxy }) => {
         await process?.stop();
         await proxy.close();
       }),
     );
-    await this.ledger.stop();
-    await this.store.stop();
-    await this.built.remove();
-    await rm(this.directory, { recursive: true, force: true });
-    this.endGuard();
   }
 
   private journalOf(name: string): string {
     return join(this.directory, `${name}.jsonl`);
   }
 
-  /** Starts a server; when it dies, by whatever hand, it is started again. */
-  private launch(app: App): Promise<void> {
-    const launching = this.tryToLaunch(app).finally(() => this.starting.delete(launching));
+  /** Starts a server, in so many tries; when it dies, by whatever hand, it is started again. */
+  private launch(app: App, tries = Infinity): Promise<void> {
+    const launching = this.tryToLaunch(app, tries).finally(() => this.starting.delete(launching));
     this.starting.add(launching);
     return launching;
   }
 
-  private async tryToLaunch(app: App): Promise<void> {
+  private async tryToLaunch(app: App, tries: number): Promise<void> {
     const diedAt = machineNow();
-    while (!this.stopping) {
+    for (let number = 1; !this.stopping; number++) {
       try {
         const process = await startProcess(this.built.path('test/chaos/app/main.ts'), this.environmentOf(app));
         app.process = process;
@@ -171,6 +192,7 @@ export class Cluster {
         });
         break;
       } catch (error) {
+        if (number >= tries) throw error;
         // The store may be down for longer than a boot has patience.
         this.outputs.set(app.name, `${this.outputs.get(app.name) ?? ''}${String(error)}\n`);
       }

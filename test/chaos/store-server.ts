@@ -30,12 +30,22 @@ const NO_CONTAINER: StoreContainer = {
   },
 };
 
-export async function startStore(kind: 'postgres' | 'redis'): Promise<StoreServer> {
-  return kind === 'postgres' ? startPostgresStore() : startRedisStore();
+/** How a server is set up otherwise than it should be, for a planted bug. */
+export interface Preparation {
+  /** Settings of the Postgres server. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** A statement that is run after the migrations. */
+  readonly sql?: string;
+  /** Further arguments of `redis-server`. */
+  readonly args?: readonly string[];
 }
 
-async function startPostgresStore(): Promise<StoreServer> {
-  const server = await isolatedPostgres();
+export async function startStore(kind: 'postgres' | 'redis', preparation: Preparation = {}): Promise<StoreServer> {
+  return kind === 'postgres' ? startPostgresStore(preparation) : startRedisStore(preparation);
+}
+
+async function startPostgresStore({ settings, sql }: Preparation): Promise<StoreServer> {
+  const server = await isolatedPostgres(settings);
   const dataSourceFor = (): DataSource =>
     new DataSource({ type: 'postgres', url: server.url, migrations: [CreateIdempotencyRecords1764000000000] });
   const withDataSource = async <T>(use: (dataSource: DataSource) => Promise<T>): Promise<T> => {
@@ -46,7 +56,10 @@ async function startPostgresStore(): Promise<StoreServer> {
       await dataSource.destroy();
     }
   };
-  await withDataSource((dataSource) => dataSource.runMigrations());
+  await withDataSource(async (dataSource) => {
+    await dataSource.runMigrations();
+    if (sql !== undefined) await dataSource.query(sql);
+  });
   return {
     port: server.port,
     dataDirs: [`${server.dataDir}/base`],
@@ -82,9 +95,8 @@ async function startPostgresStore(): Promise<StoreServer> {
   };
 }
 
-async function startRedisStore(): Promise<StoreServer> {
-  const directory = { path: '' };
-  const server = await startRedis();
+async function startRedisStore({ args = [] }: Preparation): Promise<StoreServer> {
+  const server = await startRedis({ args: [...args] });
   const withClient = async <T>(use: (client: Redis) => Promise<T>): Promise<T> => {
     const client = new Redis(server.url);
     client.on('error', () => undefined);
@@ -94,10 +106,10 @@ async function startRedisStore(): Promise<StoreServer> {
       client.disconnect();
     }
   };
-  directory.path = await withClient(async (client) => String(((await client.config('GET', 'dir')) as string[])[1]));
+  const directory = await withClient(async (client) => String(((await client.config('GET', 'dir')) as string[])[1]));
   return {
     port: server.port,
-    dataDirs: [directory.path],
+    dataDirs: [directory],
     kill: () => server.kill(),
     restart: () => server.restart(),
     pause: async () => server.pause(),

@@ -45,6 +45,10 @@ describe('the judge finds nothing wrong with', () => {
       .request('r1', [0, 60], 'unsent')
       .request('r2', [100, 110], 'not_kept', { final: true })
       .stored(200, { kept: false }),
+    'a record whose retention ends while the store is looked at': new Story(brief)
+      .run('r1', 1, 0)
+      .stored(520, { digest: 'digest of 1' })
+      .stored(545, { state: 'over', remainingMs: -5 }),
     'a reply that was lost, and an effect that came too late to be recorded': new Story(rerun)
       .wins('r1', [0, 10], 1)
       .fault('stop', [15, 2_000], 'one')
@@ -158,7 +162,7 @@ describe('the judge finds', () => {
     'a record that was taken back': ['I16', new Story().run('r1', 1, 0).stored(300, { state: 'abandoned' })],
     'a record that is over and still there': [
       'I16',
-      new Story().run('r1', 1, 0).stored(70_000, { remainingMs: -5_000 }),
+      new Story(brief).run('r1', 1, 0).stored(9_000, { state: 'over', remainingMs: -8_460 }),
     ],
     'two records of one key': [
       'I16',
