@@ -13,23 +13,34 @@ import { report } from './report.js';
  * Each run prints what it did and found; the last line is a summary. The exit code is 1 when a promise
  * was broken or a window was never hit, 2 when a run could not be made.
  */
-const { values } = parseArgs({
-  options: {
-    store: { type: 'string', default: 'all' },
-    mode: { type: 'string', default: 'all' },
-    seconds: { type: 'string', default: '60' },
-    seed: { type: 'string' },
-    out: { type: 'string', default: join(tmpdir(), 'idempotency-chaos-histories') },
-  },
-});
+const USAGE =
+  'chaos: --store postgres|redis|all --mode block|rerun|all --seconds N --seed S [--out DIR for the histories]';
 
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        store: { type: 'string', default: 'all' },
+        mode: { type: 'string', default: 'all' },
+        seconds: { type: 'string', default: '60' },
+        seed: { type: 'string' },
+        out: { type: 'string', default: join(tmpdir(), 'idempotency-chaos-histories') },
+      },
+    });
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    process.exit(2);
+  }
+}
+
+const { values } = readArguments();
 const stores = choose(values.store, ['postgres', 'redis']);
 const modes = choose(values.mode, ['block', 'rerun']);
 const seconds = Number(values.seconds);
 const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
 
 if (!stores || !modes || !(seconds > 0) || !Number.isInteger(seed)) {
-  console.error('chaos: --store postgres|redis|all --mode block|rerun|all --seconds N --seed S');
+  console.error(USAGE);
   process.exit(2);
 }
 
