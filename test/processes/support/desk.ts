@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Settlement } from 'nestjs-idempotency';
 import { eventually } from '../../e2e/support/http-client.js';
-import type { Instruction, Question, ReportedAbort, ReportedRun } from '../fixtures/config.js';
+import type { Instruction, PaidCall, Question, ReportedAbort, ReportedPoint, ReportedRun } from '../fixtures/config.js';
 
 type Behaviour<Asked, Told> = (asked: Asked) => Told | Promise<Told>;
 
@@ -15,7 +15,11 @@ export class Desk {
   readonly runs: ReportedRun[] = [];
   readonly aborts: ReportedAbort[] = [];
   readonly questions: Question[] = [];
+  /** The bill: calls that cost money, in their order. A call's receipt is its place here. */
+  readonly calls: PaidCall[] = [];
+  readonly points: ReportedPoint[] = [];
   private readonly behaviours = new Map<string, Behaviour<ReportedRun, Instruction>>();
+  private readonly holds = new Map<string, { readonly promise: Promise<void>; readonly resolve: () => void }>();
   private readonly answers = new Map<string, Behaviour<Question, Settlement | 'block'>>();
   private readonly server: Server;
   url = '';
@@ -60,6 +64,32 @@ export class Desk {
     return (instruction = {}) => resolve(instruction);
   }
 
+  /** Whoever comes to this point with this key waits there until `letGo`. */
+  holdAt(key: string, point: string): void {
+    this.holds.set(JSON.stringify([key, point]), deferred<void>());
+  }
+
+  /** Those who wait there go on, and whoever comes from now on does not wait. */
+  letGo(key: string, point: string): void {
+    const place = JSON.stringify([key, point]);
+    this.holds.get(place)?.resolve();
+    this.holds.delete(place);
+  }
+
+  async untilAt(key: string, point: string, times = 1): Promise<void> {
+    const there = () => this.points.filter((one) => one.key === key && one.point === point).length >= times;
+    await eventually(there, `${key} is at '${point}'`, 30_000);
+  }
+
+  /** How many points a process has come to. */
+  pointsOf(pid: number): number {
+    return this.points.filter((one) => one.pid === pid).length;
+  }
+
+  callsOf(key: string): PaidCall[] {
+    return this.calls.filter((call) => call.key === key);
+  }
+
   /** What a recover function that asks for this key is told. */
   answer(key: string, answer: Behaviour<Question, Settlement | 'block'>): void {
     this.answers.set(key, answer);
@@ -78,6 +108,14 @@ export class Desk {
         this.runs.push(run);
         return (await this.behaviours.get(run.key)?.(run)) ?? {};
       }
+      case '/points': {
+        const point: ReportedPoint = body;
+        this.points.push(point);
+        await this.holds.get(JSON.stringify([point.key, point.point]))?.promise;
+        return {};
+      }
+      case '/calls':
+        return { receipt: this.calls.push(body) - 1 };
       case '/aborts':
         this.aborts.push(body);
         return {};

@@ -50,7 +50,7 @@ export interface ServerBackend extends Backend {
 /** The deadline of a store that nothing is wrong with: a busy machine is no fault of its. */
 const CALM_MS = 15_000;
 
-const postgres: ServerBackend = {
+export const postgres: ServerBackend = {
   name: 'postgres',
   processes: 3,
   async open(name) {
