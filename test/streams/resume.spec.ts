@@ -4,19 +4,24 @@ import { Ledger } from './support/ledger.js';
 import { BOOT_MS, killAll, numbersOf, startPair, upTo, type StreamingApp } from './support/streaming-apps.js';
 import { randomFrom } from './support/random.js';
 
-const ROUNDS = Number(process.env['STREAM_ROUNDS'] ?? 25);
+const ROUNDS = Number(process.env['STREAM_ROUNDS'] ?? 10);
 const AT_ONCE = 10;
 const TOKENS = 60;
+
+const ADAPTERS = ['express', 'fastify'] as const;
+const PAIRS = ADAPTERS.flatMap((from) => ADAPTERS.map((to) => [from, to] as const));
 
 describeServers('a stream on two processes', (backend) => {
   let ledger: Ledger;
   let place: Place;
-  let apps: [StreamingApp, StreamingApp];
+  let apps: StreamingApp[];
 
   beforeAll(async () => {
     ledger = await Ledger.open();
     place = await backend.open('streams-resume');
-    apps = await startPair({ store: place.store, ledger: ledger.url });
+    const config = { store: place.store, ledger: ledger.url };
+    // Two of each: the pairs include those of the same adapter.
+    apps = (await Promise.all([startPair(config), startPair(config)])).flat();
   }, BOOT_MS);
   afterAll(async () => {
     await killAll(apps);
@@ -24,17 +29,18 @@ describeServers('a stream on two processes', (backend) => {
     ledger?.close();
   });
 
-  describe.each(['express', 'fastify'] as const)('produced on %s', (adapter) => {
-    const producer = (): StreamingApp => apps.find(({ config }) => config.adapter === adapter)!;
-    const other = (): StreamingApp => apps.find(({ config }) => config.adapter !== adapter)!;
+  describe.each(PAIRS)('produced on %s, retried on %s', (from, to) => {
+    const of = (adapter: string): StreamingApp[] => apps.filter(({ config }) => config.adapter === adapter);
+    const producer = (): StreamingApp => of(from)[0]!;
+    const other = (): StreamingApp => of(to)[1]!;
 
     it.each([true, false])(
       `dropped at a random token, retried on the other process: nothing missing, nothing double, one call (Last-Event-ID: %s)`,
       async (resumes) => {
-        const random = randomFrom(`${backend.name} ${adapter} ${resumes}`);
+        const random = randomFrom(`${backend.name} ${from} ${to} ${resumes}`);
         const dropsAt: number[] = [];
         const round = async (index: number): Promise<void> => {
-          const key = `drop-${adapter}-${resumes}-${index}`;
+          const key = `drop-${from}-${to}-${resumes}-${index}`;
           const dropAt = random(TOKENS);
           const body = { n: TOKENS, pause: 5 + random(5) };
           const first = await producer().open('tokens', { key, body });
@@ -66,7 +72,7 @@ describeServers('a stream on two processes', (backend) => {
     );
 
     it('ten at once over both processes: one call, ten equal streams', async () => {
-      const key = `ten-${adapter}`;
+      const key = `ten-${from}-${to}`;
       const body = { n: 60, pause: 5 };
       const answers = await Promise.all(
         Array.from({ length: 10 }, (_, index) => (index % 2 ? other() : producer()).whole('tokens', { key, body })),
