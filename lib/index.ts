@@ -74,6 +74,8 @@ export {
   IdempotencyResponseNotKeptError,
   IdempotencyStepError,
   IdempotencyStoreError,
+  IdempotencyStreamLimitError,
+  IdempotencyTooManyStreamsError,
   IndeterminateError,
   NotExecutedError,
 } from './core/errors.js';

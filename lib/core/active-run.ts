@@ -95,6 +95,11 @@ export class ActiveRun {
     return monotonicNow() - this.startedAt;
   }
 
+  /** Milliseconds until the run has taken as long as it may; never more than a timer can count. */
+  get durationLeftMs(): number {
+    return Math.min(LONGEST_TIMER_MS, Math.max(0, this.options.maxDurationMs - this.elapsedMs));
+  }
+
   /** Whether the claim may still be alive, as far as this process can tell. */
   get mayHoldClaim(): boolean {
     return monotonicNow() < this.leaseEndsAt;

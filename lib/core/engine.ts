@@ -57,9 +57,10 @@ export class Engine {
   constructor(
     private readonly store: IdempotencyStore,
     replayCache: ReplayCacheLimits | false,
+    maxDetachedStreams = Infinity,
   ) {
     this.replays = new ReplayCache(replayCache);
-    this.streams = new Streams(store);
+    this.streams = new Streams(store, maxDetachedStreams);
   }
 
   /**

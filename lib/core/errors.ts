@@ -7,7 +7,8 @@ export type IdempotencyErrorCode =
   | 'idempotency_outcome_unknown'
   | 'idempotency_response_not_kept'
   | 'idempotency_store_unavailable'
-  | 'idempotency_cursor_invalid';
+  | 'idempotency_cursor_invalid'
+  | 'idempotency_too_many_streams';
 
 /**
  * The base of every error by which the library answers instead of running an operation.
@@ -96,6 +97,15 @@ export class IdempotencyStoreError extends IdempotencyError {
   override readonly expose: boolean = false;
 }
 
+/**
+ * As many streams without a client run in this process as may (`maxDetachedStreams`): no other one
+ * begins. The operation did not run.
+ */
+export class IdempotencyTooManyStreamsError extends IdempotencyError {
+  readonly code = 'idempotency_too_many_streams';
+  readonly statusCode = 503;
+}
+
 // Errors that a handler throws are recognised by this mark rather than by their class: an application
 // may load the ESM and the CommonJS build side by side, and has two of each class then.
 const BRAND = Symbol.for('nestjs-idempotency:error');
@@ -139,6 +149,14 @@ export class ClientLeftError extends Error {
   constructor() {
     super('The client has closed the connection.');
     this.name = 'ClientLeftError';
+  }
+}
+
+/** The stream of the run has come to a limit and has ended there: what is still produced goes nowhere. Reason of `context.signal`. */
+export class IdempotencyStreamLimitError extends Error {
+  constructor(limit: string) {
+    super(`The stream was ended: it is ${limit}.`);
+    this.name = 'IdempotencyStreamLimitError';
   }
 }
 

@@ -9,10 +9,11 @@ export interface StreamHead {
 
 /**
  * How a stream came to its end. `complete`: its source said so. `failed`: its source failed after the
- * first item. `cancelled`: somebody asked for it. `truncated`: it outgrew what may be kept.
+ * first item. `cancelled`: somebody asked for it. `truncated`: it outgrew what may be kept. `timeout`: its
+ * source had not come to an end within `maxDuration`.
  * A stream whose producer died has no end; it is interrupted, which a reader tells from the lease.
  */
-export type StreamEnd = 'complete' | 'failed' | 'cancelled' | 'truncated';
+export type StreamEnd = 'complete' | 'failed' | 'cancelled' | 'truncated' | 'timeout';
 
 /** One generation of a stream: an attempt that runs again begins another one. */
 export interface StreamRef {

@@ -22,8 +22,8 @@ const STREAM_ABOVE_BYTES = 64 * 1024;
 
 export interface HeldBodyEvents {
   readonly head: () => CurrentHead;
-  /** Asked once the body turns out to be a stream. Undefined: nobody takes the pieces; they are held like any other body. */
-  readonly streams: (head: CurrentHead) => StreamSink | undefined;
+  /** Asked once the body turns out to be a stream, with the bytes that are held of it. Undefined: nobody takes the pieces; they are held like any other body. */
+  readonly streams: (head: CurrentHead, bytes: number) => StreamSink | undefined;
   /** The body is too large to hold. What is held goes out, and the rest as it comes, but for the end; false as of a stream's `write`. */
   readonly sendOut: (bytes: Buffer) => boolean;
 }
@@ -97,10 +97,10 @@ export class HeldBody {
   }
 
   /** Undefined where nobody takes the pieces. */
-  private startSink(): boolean | undefined {
+  startSink(): boolean | undefined {
     clearTimeout(this.timer);
     if (this.sink || this.outgrown || this.isOver) return undefined;
-    this.sink = this.on.streams(this.on.head());
+    this.sink = this.on.streams(this.on.head(), this.bytes);
     if (!this.sink) return undefined;
     const held = this.chunks;
     this.chunks = [];

@@ -4,8 +4,7 @@ import type { ActiveRun } from '../core/active-run.js';
 import { notKept } from '../core/answer.js';
 import { withScope, type RunScope } from '../core/context.js';
 import type { Engine } from '../core/engine.js';
-import { ClientLeftError, IdempotencyClaimLostError } from '../core/errors.js';
-import type { StreamEnd } from '../core/event-log.js';
+import { ClientLeftError, IdempotencyCancelledError, type IdempotencyError } from '../core/errors.js';
 import type { RecordedAnswer } from '../core/record.js';
 import type { RunOutcome } from '../core/settle.js';
 import { eventsOf } from './async-events.js';
@@ -17,7 +16,8 @@ import type { ResponseWire } from './response-wire.js';
 import { answerOf, answerOfFailure, answerOfNotExecuted, outcomeOf, statusOf, type Substitute } from './run-outcome.js';
 import { isThenable } from './thenable.js';
 import { isUnwritable } from './unwritable.js';
-import { StreamedAnswer, type StreamOutcome } from './streamed-answer.js';
+import { RunStream } from './run-stream.js';
+import type { StreamOutcome } from './streamed-answer.js';
 
 /**
  * One run of a handler under a claim: from the moment its response is held to the moment its outcome
@@ -38,20 +38,24 @@ export class HttpRun implements WireHolder {
   private inner: Subscription | undefined;
   private outer: Subscriber<unknown> | undefined;
   private answeredEarly = false;
-  private streamed: StreamedAnswer | undefined;
-  private streamEnd: StreamEnd | undefined;
+  private readonly stream: RunStream;
   private sourceBroke = false;
   private substitute: Substitute | undefined;
   private engine: Engine | undefined;
+  private refusal: IdempotencyError | undefined;
   private tell: ((outcome: RunOutcome<void>) => void) | undefined;
 
   constructor(
     private readonly route: HttpRoute,
     private readonly wire: ResponseWire,
-  ) {}
+  ) {
+    this.stream = new RunStream(route, wire, (outcome, head) => this.streamDone(outcome, head));
+  }
 
   /** Holds the response; resolves once it is known what came of the run. */
   begin(engine: Engine, active: ActiveRun, outer: Subscriber<unknown>, launch: () => void): Promise<RunOutcome<void>> {
+    this.refusal = this.stream.admit(engine, active);
+    if (this.refusal) return Promise.resolve({ kind: 'release', began: false });
     this.engine = engine;
     this.active = active;
     if (outer.closed) {
@@ -177,35 +181,22 @@ export class HttpRun implements WireHolder {
     this.outerLeft = true;
   }
 
-  // --- what the wire tells --------------------------------------------------------------------
-
   left(): void {
-    this.streamed?.clientLeft();
+    this.stream.clientLeft();
     if (this.route.onDisconnect === 'cancel') this.active?.cancel(new ClientLeftError());
   }
 
   failed(error: Error | undefined): void {
     this.handlerError ??= error;
     this.sourceBroke = true;
-    if (this.streamed) return this.streamed.fail();
+    if (this.stream.isOpen) return this.stream.fail();
     this.tell?.(this.verdict(500, () => notKept('not_serialisable', null)));
   }
 
-  streams(head: CurrentHead): StreamSink | undefined {
+  streams(head: CurrentHead, bytes: number): StreamSink | undefined {
     const { active, engine } = this;
-    if (!active || !engine?.streams.areKept || head.status >= 400 || this.innerFailed) return undefined;
-    if (this.route.policy.transaction) return undefined;
-    this.streamed = new StreamedAnswer({
-      engine,
-      active,
-      wire: this.wire,
-      limits: this.route.policy.stream,
-      head,
-      sourceFailed: () => this.innerFailed,
-      done: (outcome) => this.streamDone(outcome, head),
-    });
-    if (this.wire.isClientGone) this.streamed.clientLeft();
-    return this.streamed;
+    if (!active || !engine || this.innerFailed) return undefined;
+    return this.stream.begin(engine, active, head, bytes, () => this.innerFailed);
   }
 
   ended(held: HeldResponse): void {
@@ -222,35 +213,36 @@ export class HttpRun implements WireHolder {
     else this.tell?.(this.outcomeOfHeld(held));
   }
 
-  // --- how it ends ----------------------------------------------------------------------------
-
-  /** Sends what the run came to, once that is recorded. */
+  /**
+   * Sends what the run came to, once that is recorded.
+   * @throws IdempotencyError where it was not let to start
+   */
   async deliver(): Promise<void> {
+    if (this.refusal) throw this.refusal;
     if (this.answeredEarly) return;
     if (this.substitute) this.wire.replace(this.substitute.status, this.substitute.headers, this.substitute.body);
-    else if (this.streamed) await this.streamed.close(this.streamEnd ?? 'interrupted');
+    else if (this.stream.isOpen) await this.stream.close();
     else this.wire.letGo();
   }
 
-  /** Whether a part of the answer is out already, so that no other can be given. */
-  get isStreaming(): boolean {
-    return this.streamed !== undefined && this.substitute === undefined;
-  }
-
-  /** Ends a stream whose outcome could not be recorded. */
-  interruptStream(): Promise<void> {
-    return this.streamed!.close('interrupted');
+  /** Ends a stream whose outcome could not be recorded. False: nothing of one is out, and another answer can be given. */
+  async interruptStream(): Promise<boolean> {
+    if (!this.stream.hasBegun || this.substitute) return false;
+    await this.stream.interrupt();
+    return true;
   }
 
   private streamDone(outcome: StreamOutcome, head: CurrentHead): void {
     switch (outcome.kind) {
       case 'recorded':
-        this.streamEnd = outcome.answer.end;
-        if (outcome.answer.end === 'cancelled' || outcome.answer.end === 'truncated') this.inner?.unsubscribe();
+        if (outcome.answer.end !== 'complete' && outcome.answer.end !== 'failed') this.inner?.unsubscribe();
         return this.tell?.({ kind: 'record', answer: outcome.answer });
       case 'interrupted':
         this.inner?.unsubscribe();
         return this.tell?.({ kind: 'unknown', began: true });
+      case 'unwanted':
+        this.inner?.unsubscribe();
+        return this.releaseUnseen();
       case 'empty': {
         if (this.innerFailed || this.sourceBroke) return this.tell?.(this.failedBeforeFirstEvent());
         const headers = keptHeaders(head.headers);
@@ -261,16 +253,25 @@ export class HttpRun implements WireHolder {
   }
 
   private failedBeforeFirstEvent(): RunOutcome<void> {
-    const substitute = answerOfFailure(this.handlerError);
-    this.substitute = substitute;
+    const substitute = (this.substitute = answerOfFailure(this.handlerError));
     return this.verdict(substitute.status, () => ({ kept: true, ...substitute }));
   }
 
   /** A run that is cancelled before it has sent anything ends by itself, if its handler listens; an event source is made to. */
   private cancelledUnseen(reason: unknown): void {
-    if (this.streamed || !this.route.isSse || reason instanceof IdempotencyClaimLostError) return;
+    if (this.stream.isOpen || !this.route.isSse) return;
+    const isWanted = reason instanceof IdempotencyCancelledError;
+    if (isWanted) this.wire.startStream();
+    if (this.stream.isOpen) return; // it has its end, for this client and for later ones
     this.inner?.unsubscribe();
     this.innerEnded = true;
+    // A lost claim, or the end of the process: what the handler has done by now is not known.
+    if (isWanted || reason instanceof ClientLeftError) this.releaseUnseen();
+    else this.tell?.({ kind: 'unknown', began: this.began });
+  }
+
+  /** Nobody has seen anything of it, so that the next retry may run. */
+  private releaseUnseen(): void {
     this.substitute = { status: 409, headers: [], body: Buffer.alloc(0) };
     this.tell?.({ kind: 'release', began: true });
   }

@@ -19,8 +19,10 @@ import { ResponseWire } from './response-wire.js';
 import { statusOf } from './run-outcome.js';
 import { deliver } from './stream-delivery.js';
 
-/** Methods that are idempotent by definition and change nothing: a key on them is ignored. */
-const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
+/** Whether a key is ignored: what the method may do is idempotent by definition, but for an event stream, which somebody has to produce. */
+function isUnprotected(method: string, { isSse }: HttpRoute): boolean {
+  return method === 'OPTIONS' || (method === 'GET' && !isSse);
+}
 
 const REPLAYED = ['idempotent-replayed', 'true'] as const;
 
@@ -34,7 +36,7 @@ export class HttpTransport {
 
   handle(route: HttpRoute, context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const exchange = new HttpExchange(context);
-    if (SAFE_METHODS.has(exchange.method) && !route.isSse) return next.handle();
+    if (isUnprotected(exchange.method, route)) return next.handle();
     // The caller's async context (a transaction, a logger's request id) is that of this call, not of
     // the moment at which somebody subscribes.
     const resource = new AsyncResource('IdempotencyInterceptor');
@@ -229,7 +231,7 @@ class HttpRequest {
   /** Writes the answer of an error of ours. Other errors are left to the application's filters. */
   private async refuse(error: unknown): Promise<void> {
     if (this.run.wasAnsweredEarly) return;
-    if (this.run.isStreaming) return this.run.interruptStream();
+    if (await this.run.interruptStream()) return;
     const problem = this.problemOf(error);
     if (!problem) {
       // For a filter to answer: but an event stream has none, so its error is answered here.
@@ -251,6 +253,7 @@ class HttpRequest {
         this.route.documentationUrl,
       );
     }
+    if (error.code === 'idempotency_too_many_streams') this.logger.warn(error.message);
     if (error.code === 'idempotency_store_unavailable') this.logger.error(`${error.message}${causeOf(error)}`);
     return problemOf(error, this.route.documentationUrl);
   }

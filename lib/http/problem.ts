@@ -14,10 +14,14 @@ const TITLES: Readonly<Record<IdempotencyErrorCode, string>> = {
   idempotency_response_not_kept: 'Response not kept',
   idempotency_store_unavailable: 'Idempotency store unavailable',
   idempotency_cursor_invalid: 'Last-Event-ID invalid',
+  idempotency_too_many_streams: 'Too many streams',
 };
 
 /** Long enough for a store to come back or fail over, short enough for a client to still care. */
 const STORE_RETRY_AFTER_SECONDS = 2;
+
+/** Streams end after seconds or minutes; somebody may ask again in between. */
+const STREAMS_RETRY_AFTER_SECONDS = 5;
 
 /** An error of the library as an HTTP answer (RFC 9457). */
 export interface Problem {
@@ -55,6 +59,8 @@ export function problemOf(error: IdempotencyError, documentationUrl: string): Pr
     headers.push(['retry-after', String(error.retryAfterSeconds)], ['x-should-retry', 'true']);
   } else if (code === 'idempotency_store_unavailable') {
     headers.push(['retry-after', String(STORE_RETRY_AFTER_SECONDS)]);
+  } else if (code === 'idempotency_too_many_streams') {
+    headers.push(['retry-after', String(STREAMS_RETRY_AFTER_SECONDS)], ['x-should-retry', 'true']);
   } else if (code === 'idempotency_outcome_unknown') {
     headers.push(['x-should-retry', 'false']);
   }

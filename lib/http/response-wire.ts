@@ -48,7 +48,7 @@ export class ResponseWire implements AppSide {
     this.holder = holder;
     this.body = new HeldBody(limit, {
       head: () => this.currentHead(),
-      streams: (head) => holder.streams(head),
+      streams: (head, bytes) => holder.streams(head, bytes),
       sendOut: (bytes) => this.sendOut(bytes),
     });
     this.connection = connectionOf(this.request);
@@ -73,8 +73,6 @@ export class ResponseWire implements AppSide {
   get isClientGone(): boolean {
     return this.clientLeft || (this.isInstalled ? this.client.real('destroyed') : this.response.destroyed);
   }
-
-  // --- the answer -----------------------------------------------------------------------------
 
   /** Lets go what was held. */
   letGo(): void {
@@ -143,6 +141,12 @@ export class ResponseWire implements AppSide {
     this.appEnded = true;
     this.connection?.tell();
     this.client.call('emit', 'close');
+    this.drain(); // for a handler that waits to write more, and would wait for ever
+  }
+
+  /** What is written from here on is a stream, and so is what was held. */
+  startStream(): void {
+    if (this.hasHeldSomething) this.body?.startSink();
   }
 
   /** The end of the wire's work; what the application still writes is dropped. */
@@ -154,8 +158,6 @@ export class ResponseWire implements AppSide {
     // The client left while the response was held; now whoever waits for it may know.
     if (this.clientLeft) process.nextTick(() => this.client.call('emit', 'close'));
   }
-
-  // --- what the application calls -------------------------------------------------------------
 
   writeHead(args: readonly unknown[]): void {
     if (this.passes) this.client.call('writeHead', ...args);
@@ -241,8 +243,6 @@ export class ResponseWire implements AppSide {
   set ownDestroyed(destroyed: boolean) {
     this.client.ownDestroyed = destroyed;
   }
-
-  // --------------------------------------------------------------------------------------------
 
   /** Whether a call goes straight on: nothing is held, or it comes from middleware through which we send. */
   private get passes(): boolean {

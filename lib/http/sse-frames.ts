@@ -1,7 +1,11 @@
 import { StringDecoder } from 'node:string_decoder';
 
-const FRAME_END = /\r\n\r\n|\n\n|\r\r/;
+/** Two line ends after each other, of whatever kind; `\r\n` is one, also where its second half is still to come. */
+const FRAME_END = /(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)/g;
 const LINE_END = /\r\n|\n|\r/;
+
+/** A frame's end that is cut in two begins at most so many characters before the next piece. */
+const LONGEST_FRAME_END = 4;
 
 /**
  * Cuts what goes over the wire of an event stream into its frames (messages and comments), however it
@@ -10,31 +14,70 @@ const LINE_END = /\r\n|\n|\r/;
  */
 export class SseFrames {
   private readonly decoder = new StringDecoder('utf8');
-  private rest = '';
+  /** What belongs to no complete frame so far, in pieces: a frame of megabytes is put together once. */
+  private pieces: string[] = [];
+  private length = 0;
+  /** The last characters of the pieces, in which a frame's end may have begun. */
+  private tail = '';
+  private isFirst = true;
+
+  /** How many characters wait for the end of their frame. */
+  get waiting(): number {
+    return this.length;
+  }
 
   /** The frames that are complete now; each ends with a blank line. */
   push(bytes: Uint8Array): string[] {
-    this.rest += this.decoder.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
-    const frames: string[] = [];
-    for (;;) {
-      // A lone line feed before the first frame (Nest sends one to get the head out) belongs to no frame.
-      const body = this.rest.replace(/^[\r\n]+/, '');
-      const match = FRAME_END.exec(body);
-      if (!match) {
-        // A line end may be cut in two (`\r` here, `\n` to come): look again when there is more.
-        this.rest = body === '' ? '' : this.rest;
-        return frames;
-      }
-      frames.push(body.slice(0, match.index + match[0].length));
-      this.rest = body.slice(match.index + match[0].length);
+    const text = this.decoder.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    if (text !== '') this.keep(this.withoutMark(text));
+    FRAME_END.lastIndex = 0;
+    if (!FRAME_END.test(this.tail)) {
+      this.tail = this.tail.slice(-LONGEST_FRAME_END);
+      return [];
     }
+    const frames: string[] = [];
+    const all = this.takeAll();
+    let start = 0;
+    FRAME_END.lastIndex = 0;
+    for (let match = FRAME_END.exec(all); match; match = FRAME_END.exec(all)) {
+      frames.push(all.slice(start, FRAME_END.lastIndex));
+      start = FRAME_END.lastIndex;
+      while (all[start] === '\n' || all[start] === '\r') start += 1;
+      FRAME_END.lastIndex = start;
+    }
+    this.keep(all.slice(start));
+    this.tail = this.tail.slice(-LONGEST_FRAME_END);
+    return frames;
   }
 
   /** What came after the last complete frame: the source ended in the middle of one. */
   flush(): string {
-    const rest = this.rest + this.decoder.end();
-    this.rest = '';
-    return rest.replace(/^[\r\n]+/, '');
+    this.keep(this.decoder.end());
+    return this.takeAll();
+  }
+
+  /** Line ends between two frames belong to none; nor does the one that Nest sends first, to get the head out. */
+  private keep(text: string): void {
+    const kept = this.length === 0 ? text.replace(/^[\r\n]+/, '') : text;
+    if (kept === '') return;
+    this.pieces.push(kept);
+    this.length += kept.length;
+    this.tail += kept;
+  }
+
+  private takeAll(): string {
+    const all = this.pieces.join('');
+    this.pieces = [];
+    this.length = 0;
+    this.tail = '';
+    return all;
+  }
+
+  /** A byte order mark is part of no field; after the id that goes before it, it would be. */
+  private withoutMark(text: string): string {
+    if (!this.isFirst) return text;
+    this.isFirst = false;
+    return text.startsWith('\ufeff') ? text.slice(1) : text;
   }
 }
 
@@ -42,8 +85,7 @@ export class SseFrames {
 export function withId(frame: string, id: string): string {
   const lines = frame.split(LINE_END).filter((line) => line !== '');
   if (lines.every((line) => line.startsWith(':'))) return `${lines.join('\n')}\n\n`;
-  const others = lines.filter((line) => line !== 'id' && !line.startsWith('id:'));
-  return `id: ${id}\n${others.join('\n')}\n\n`;
+  return [`id: ${id}`, ...lines.filter((line) => line !== 'id' && !line.startsWith('id:')), '', ''].join('\n');
 }
 
 /** A message of the library's own, at the end of a stream that did not end by itself. */

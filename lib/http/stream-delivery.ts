@@ -15,6 +15,7 @@ const ENDS: Readonly<Record<Exclude<FollowerEnd, 'complete'>, { name: string; re
   failed: { name: 'failed', reason: 'source_failed', detail: 'The source of this stream has failed.' },
   cancelled: { name: 'cancelled', reason: 'cancelled', detail: 'The stream was cancelled.' },
   truncated: { name: 'truncated', reason: 'too_large', detail: 'The stream has outgrown what may be recorded.' },
+  timeout: { name: 'timeout', reason: 'too_long', detail: 'The stream has taken longer than it may.' },
   unreadable: {
     name: 'interrupted',
     reason: 'store_unavailable',
@@ -27,6 +28,9 @@ const EVENT_STREAM_HEADERS: readonly RecordedHeader[] = [
   ['cache-control', 'private, no-cache, no-store, must-revalidate, max-age=0, no-transform'],
   ['x-accel-buffering', 'no'],
 ];
+
+/** Values of the header; other ends are `failed` there. */
+const STANDINGS: ReadonlySet<string> = new Set(['live', 'complete', 'interrupted', 'failed', 'cancelled']);
 
 export interface Delivery {
   readonly wire: ResponseWire;
@@ -82,10 +86,7 @@ export async function deliver({ wire, stream, parts, first, refuse, after }: Del
 }
 
 function begin(wire: ResponseWire, head: StreamHead, standing: string, first: boolean, isEventStream: boolean): void {
-  const state: RecordedHeader = [
-    'idempotency-stream',
-    standing === 'truncated' || standing === 'unreadable' ? 'failed' : standing,
-  ];
+  const state: RecordedHeader = ['idempotency-stream', STANDINGS.has(standing) ? standing : 'failed'];
   if (first) return wire.beginStream(undefined, [state]);
   wire.beginStream(head.status, [
     ...head.headers,

@@ -1,7 +1,12 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 import type { ActiveRun } from '../core/active-run.js';
 import type { Engine } from '../core/engine.js';
-import { ClientLeftError, IdempotencyCancelledError, IdempotencyClaimLostError } from '../core/errors.js';
+import {
+  ClientLeftError,
+  IdempotencyCancelledError,
+  IdempotencyClaimLostError,
+  IdempotencyStreamLimitError,
+} from '../core/errors.js';
 import type { StreamEnd, StreamHead } from '../core/event-log.js';
 import type { StreamedAnswer as RecordedStream } from '../core/record.js';
 import { formatCursor } from '../core/streams/cursor.js';
@@ -17,8 +22,10 @@ export type StreamOutcome =
   | { readonly kind: 'recorded'; readonly answer: RecordedStream }
   /** The claim is over, or the process is about to end: what is recorded stays, and its end is unknown. */
   | { readonly kind: 'interrupted' }
-  /** It ended before it had an item. `bytes`: what was written that is no item. */
-  | { readonly kind: 'empty'; readonly bytes: Buffer };
+  /** It ended by itself before it had an item. `bytes`: what was written that is no item. */
+  | { readonly kind: 'empty'; readonly bytes: Buffer }
+  /** Its client left, and with it the wish for it, before there was an item. */
+  | { readonly kind: 'unwanted' };
 
 export interface StreamedAnswerOptions {
   readonly engine: Engine;
@@ -43,13 +50,24 @@ export class StreamedAnswer implements StreamSink {
   private isDone = false;
   private readonly left = new AbortController();
   private delivered: Promise<void> = Promise.resolve();
+  private readonly overdue: NodeJS.Timeout;
 
   constructor(private readonly options: StreamedAnswerOptions) {
     const { head, active } = options;
     this.head = { status: head.status, headers: keptHeaders(head.headers) };
     const type = String(head.headers['content-type'] ?? '');
     this.frames = type.startsWith('text/event-stream') ? new SseFrames() : undefined;
-    active.context.signal.addEventListener('abort', () => this.aborted(active.context.signal.reason), { once: true });
+    const { signal } = active.context;
+    signal.addEventListener('abort', () => this.aborted(signal.reason), { once: true });
+    // Appends renew the lease whatever the run has taken, so its end has to be watched for here. Before the
+    // first item there is no stream, and the claim ends as that of any handler.
+    this.overdue = setTimeout(() => this.recorder && this.finish('timeout'), active.durationLeftMs);
+    if (signal.aborted) this.aborted(signal.reason);
+  }
+
+  /** Whether something of it may have gone out. */
+  get hasBegun(): boolean {
+    return this.recorder !== undefined;
   }
 
   write(bytes: Buffer): boolean {
@@ -59,21 +77,25 @@ export class StreamedAnswer implements StreamSink {
     if (!this.recorder && this.options.sourceFailed()) return true;
     const frames = this.frames.push(bytes);
     if (!this.recorder && frames.length === 0) this.unframed.push(bytes);
-    for (const frame of frames) this.recordFrame(frame);
+    for (const frame of frames) this.record(this.itemOf(frame));
+    // A frame without an end would gather in memory.
+    if (this.frames.waiting > this.options.limits.maxBytes) this.finish('truncated');
     // Nest drops a client that does not keep up with its source; here the log keeps up, or the limits say no.
     return true;
   }
 
   end(): void {
     if (this.isDone) return;
-    const rest = this.recorder ? this.frames?.flush() : undefined;
-    if (rest) this.recordFrame(rest);
-    void this.finish(this.options.sourceFailed() ? 'failed' : 'complete');
+    const failed = this.options.sourceFailed();
+    // A frame that was not finished stays so: clients take no notice of one, and must not of ours.
+    const rest = this.recorder && !failed ? this.frames?.flush() : undefined;
+    if (rest) this.record(this.itemOf(rest).subarray(0, -1));
+    this.finish(failed ? 'failed' : 'complete');
   }
 
   /** The source was torn down in the middle. */
   fail(): void {
-    void this.finish('failed');
+    this.finish('failed');
   }
 
   clientLeft(): void {
@@ -87,10 +109,9 @@ export class StreamedAnswer implements StreamSink {
     this.options.wire.finish();
   }
 
-  private recordFrame(frame: string): void {
-    const { recordKey, recordId, attempt } = this.options.active.claim;
-    const id = formatCursor({ recordKey, recordId, attempt }, (this.recorder?.count ?? 0) + 1);
-    this.record(Buffer.from(withId(frame, id)));
+  private itemOf(frame: string): Buffer {
+    const id = formatCursor(this.options.active.claim, (this.recorder?.count ?? 0) + 1);
+    return Buffer.from(withId(frame, id));
   }
 
   private record(bytes: Buffer): boolean {
@@ -101,7 +122,7 @@ export class StreamedAnswer implements StreamSink {
   private begin(): StreamRecorder {
     const { engine, active, wire, limits } = this.options;
     const recorder = engine.streams.record(active, this.head, limits, {
-      trouble: (trouble) => (trouble === 'lost' ? this.interrupt() : void this.finish('truncated')),
+      trouble: (trouble) => (trouble === 'lost' ? this.interrupt() : this.finish('truncated')),
       drain: () => wire.drain(),
     });
     const { stream } = recorder.feed;
@@ -119,25 +140,38 @@ export class StreamedAnswer implements StreamSink {
 
   private aborted(reason: unknown): void {
     if (reason instanceof IdempotencyClaimLostError) this.interrupt();
-    else if (reason instanceof IdempotencyCancelledError || reason instanceof ClientLeftError) {
-      void this.finish('cancelled');
-    } else this.interrupt();
+    else if (reason instanceof IdempotencyCancelledError) this.finish('cancelled');
+    else if (reason instanceof ClientLeftError) this.finish('cancelled');
+    else this.interrupt();
   }
 
   private interrupt(): void {
     if (this.isDone) return;
     this.isDone = true;
+    clearTimeout(this.overdue);
     this.options.wire.tearDown();
     this.options.done({ kind: 'interrupted' });
   }
 
-  private async finish(end: StreamEnd): Promise<void> {
+  private finish(end: StreamEnd): void {
     if (this.isDone) return;
     this.isDone = true;
-    const { wire, done } = this.options;
-    if (end === 'cancelled' || end === 'truncated') wire.tearDown();
-    const { recorder } = this;
-    if (!recorder) return done({ kind: 'empty', bytes: Buffer.concat(this.unframed) });
+    clearTimeout(this.overdue);
+    const { active, wire, done } = this.options;
+    if (end === 'truncated' || end === 'timeout') {
+      active.cancel(new IdempotencyStreamLimitError(end === 'timeout' ? 'too long' : 'too large'));
+    }
+    if (end !== 'complete' && end !== 'failed') wire.tearDown();
+    if (!this.recorder) {
+      if (end === 'complete' || end === 'failed') return done({ kind: 'empty', bytes: Buffer.concat(this.unframed) });
+      if (active.context.signal.reason instanceof ClientLeftError) return done({ kind: 'unwanted' });
+      this.recorder = this.begin(); // without an item it has an end all the same, to be told now and later
+    }
+    void this.recordRest(this.recorder, end);
+  }
+
+  private async recordRest(recorder: StreamRecorder, end: StreamEnd): Promise<void> {
+    const { done } = this.options;
     const trouble = await recorder.finish();
     if (trouble === 'lost') return done({ kind: 'interrupted' });
     const answer: RecordedStream = {

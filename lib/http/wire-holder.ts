@@ -17,6 +17,6 @@ export interface WireHolder {
   failed(error: Error | undefined): void;
   /** The client has closed the connection. */
   left(): void;
-  /** The application writes in pieces. Undefined: they are held and put together. */
-  streams(head: CurrentHead): StreamSink | undefined;
+  /** The application writes in pieces, `bytes` so far. Undefined: they are held and put together. */
+  streams(head: CurrentHead, bytes: number): StreamSink | undefined;
 }

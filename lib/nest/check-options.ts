@@ -93,6 +93,7 @@ const MODULE_CHECKS: Readonly<Record<string, Check>> = {
   replayCache: group({ maxBytes: count, maxRecords: count, maxAge: duration }),
   lazy: boolean,
   shutdownTimeout: duration,
+  maxDetachedStreams: count,
   documentationUrl: (value, option) => expect(isAbsoluteUrl(value), option, value, 'an absolute URL'),
 };
 

@@ -102,12 +102,12 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
     } finally {
       this.isBooted = true;
     }
-    const { purge, replayCache } = this.settings;
+    const { purge, replayCache, maxDetachedStreams } = this.settings;
     const purger = purge
       ? new Purger(store, purge.everyMs, purge.batch, (error) => this.logger.warn(`Purge failed: ${String(error)}`))
       : undefined;
     purger?.start();
-    this.started = { store, engine: new Engine(store, replayCache), purger };
+    this.started = { store, engine: new Engine(store, replayCache, maxDetachedStreams), purger };
     return this.started;
   }
 

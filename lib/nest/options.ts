@@ -32,7 +32,7 @@ export interface IdempotencyRouteOptions {
   retention?: Duration;
   /** How long a claim lives without renewal; it is renewed while the handler runs. Default 30 s. */
   lease?: Duration;
-  /** When renewal stops: a handler that takes longer loses its claim. Default 15 min. */
+  /** When renewal stops: a handler that takes longer loses its claim; a stream ends there. Default 15 min. */
   maxDuration?: Duration;
   /**
    * A duplicate of a running request: `'reject'` (409) or `'join'` (wait, and get its answer; a stream is
@@ -57,7 +57,8 @@ export interface IdempotencyRouteOptions {
   recordWhen?: RecordWhen;
   /**
    * Largest kept response body, in bytes. A larger one is sent, but cannot be replayed (410); a stream
-   * ends there, truncated. Default 1 MiB, streams 10 MiB.
+   * ends there, truncated. A body of bytes whose first piece is larger is no stream. Default 1 MiB,
+   * streams 10 MiB.
    */
   maxRecordBytes?: number;
   /** How a streamed answer is recorded. */
@@ -108,6 +109,12 @@ export interface IdempotencyModuleOptions extends IdempotencyRouteOptions {
   lazy?: boolean;
   /** How long a shutdown waits for running operations. Default 30 s. */
   shutdownTimeout?: Duration;
+  /**
+   * Most streams of this process that go on without anybody in it to read them: their clients have left.
+   * While there are as many, a request that would begin another one gets 503 before its handler is called;
+   * retries of those that run follow as ever. Default 200.
+   */
+  maxDetachedStreams?: number;
   /** The page that errors point to (`type` and `Link`). Default: this package's page. */
   documentationUrl?: string;
 }

@@ -29,6 +29,7 @@ export interface ModuleSettings {
   readonly replayCache: ReplayCacheLimits | false;
   readonly lazy: boolean;
   readonly shutdownTimeoutMs: number;
+  readonly maxDetachedStreams: number;
 }
 
 export function resolveModule(options: IdempotencyModuleOptions): ModuleSettings {
@@ -54,6 +55,7 @@ export function resolveModule(options: IdempotencyModuleOptions): ModuleSettings
           },
     lazy: options.lazy ?? false,
     shutdownTimeoutMs: parseDuration(options.shutdownTimeout ?? '30s', 'IdempotencyModule.shutdownTimeout'),
+    maxDetachedStreams: options.maxDetachedStreams ?? 200,
   };
 }
 

@@ -16,7 +16,7 @@ export function streamToken(recordId: string): string {
 }
 
 /** At most 40 characters: `token.attempt.seq`. */
-export function formatCursor(stream: StreamRef, seq: number): string {
+export function formatCursor(stream: Omit<StreamRef, 'recordKey'>, seq: number): string {
   return `${streamToken(stream.recordId)}.${stream.attempt}.${seq}`;
 }
 

@@ -47,6 +47,11 @@ export class LiveFeed {
     return this.items.slice(seq - first.seq + 1);
   }
 
+  /** Whether anybody in this process reads it. */
+  get isFollowed(): boolean {
+    return this.listeners.size > 0;
+  }
+
   subscribe(wake: () => void): () => void {
     this.listeners.add(wake);
     return () => this.listeners.delete(wake);

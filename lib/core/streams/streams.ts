@@ -12,13 +12,31 @@ import { StreamRecorder, type RecorderEvents, type StreamLimits } from './record
 /** The streams of one process: those that it records, with their feeds, and those that it follows. */
 export class Streams {
   private readonly feeds = new Map<string, LiveFeed>();
+  /** For each run that streams, or may: whether its own client has left. */
+  private readonly runs = new Map<string, () => boolean>();
   private readonly closing = new AbortController();
 
-  constructor(private readonly store: IdempotencyStore) {}
+  constructor(
+    private readonly store: IdempotencyStore,
+    /** Most runs that go on with nobody in this process to read them, before no other one begins. */
+    private readonly maxDetached: number,
+  ) {}
 
   /** Whether the store can keep streams. */
   get areKept(): boolean {
     return this.store.events !== undefined;
+  }
+
+  /** Whether another stream may begin: clients that ask and leave must not pile up what they have asked for. */
+  get hasRoom(): boolean {
+    let detached = 0;
+    for (const [key, hasLeft] of this.runs) if (hasLeft() && !this.feeds.get(key)?.isFollowed) detached += 1;
+    return detached < this.maxDetached;
+  }
+
+  /** Counts a run among the streams of this process, until it is forgotten. */
+  count(run: StreamOwner, hasLeft: () => boolean): void {
+    this.runs.set(feedKey(run), hasLeft);
   }
 
   /** Begins to record what the run streams. */
@@ -29,8 +47,9 @@ export class Streams {
   }
 
   /** The run is over; its followers keep its feed for as long as they need it. */
-  forget(run: { readonly recordId: string; readonly attempt: number }): void {
+  forget(run: StreamOwner): void {
     this.feeds.delete(feedKey(run));
+    this.runs.delete(feedKey(run));
   }
 
   /** Reads a stream from an item on; fed from memory where its producer is in this process. */
@@ -77,6 +96,8 @@ export function streamOf({ recordKey, recordId, attempt }: RecordView): StreamRe
   return { recordKey, recordId, attempt };
 }
 
-function feedKey({ recordId, attempt }: { readonly recordId: string; readonly attempt: number }): string {
+type StreamOwner = Pick<StreamRef, 'recordId' | 'attempt'>;
+
+function feedKey({ recordId, attempt }: StreamOwner): string {
   return `${recordId}.${attempt}`;
 }

@@ -30,7 +30,7 @@ import {
   WAYS_TO_LOSE,
 } from './stream-kit.js';
 
-const ENDS: readonly StreamEnd[] = ['complete', 'failed', 'cancelled', 'truncated'];
+const ENDS: readonly StreamEnd[] = ['complete', 'failed', 'cancelled', 'truncated', 'timeout'];
 
 const INTERRUPTIONS: Readonly<Record<string, (b: Bench, claim: Claim) => Promise<unknown>>> = {
   'its lease is over': (b, claim) => b.lapse(claim),
