@@ -16,6 +16,9 @@ export type {
   ReplayCacheOptions,
   StreamOptions,
 } from './nest/options.js';
+export { cloudEventKey } from './keys/cloud-event-key.js';
+export { webhookKey } from './keys/webhook-key.js';
+export type { RpcErrorBody } from './messages/microservices.js';
 export { memoryStore, type MemoryStoreOptions } from './stores/memory/memory-store.js';
 
 export type { IdempotencyRunContext, RunManager } from './core/context.js';
@@ -79,5 +82,5 @@ export {
   IndeterminateError,
   NotExecutedError,
 } from './core/errors.js';
-export type { AnswerOutcome, RecordWhen } from './http/record-when.js';
+export type { AnswerOutcome, RecordWhen } from './core/record-when.js';
 export { IdempotencyHttpException, type ProblemBody } from './http/problem.js';

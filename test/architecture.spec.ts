@@ -11,6 +11,8 @@ interface SourceFile {
   readonly text: string;
   /** Specifiers as written, types included. */
   readonly imports: string[];
+  /** Those among them that are loaded only when the code comes by. */
+  readonly lazyImports: string[];
   readonly usesAny: boolean;
 }
 
@@ -22,15 +24,20 @@ const byPath = new Map(files.map((file) => [file.path, file]));
 function readSource(name: string): SourceFile {
   const text = readFileSync(join(root, 'lib', name), 'utf8');
   const imports: string[] = [];
+  const lazyImports: string[] = [];
   let usesAny = false;
   const visit = (node: ts.Node): void => {
     usesAny ||= node.kind === ts.SyntaxKind.AnyKeyword;
     const from = importedBy(node);
-    if (from && ts.isStringLiteralLike(from)) imports.push(from.text);
+    if (from && ts.isStringLiteralLike(from)) {
+      imports.push(from.text);
+      if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword)
+        lazyImports.push(from.text);
+    }
     ts.forEachChild(node, visit);
   };
   visit(ts.createSourceFile(name, text, ts.ScriptTarget.Latest));
-  return { path: name.split(sep).join('/'), text, imports, usesAny };
+  return { path: name.split(sep).join('/'), text, imports, lazyImports, usesAny };
 }
 
 function importedBy(node: ts.Node): ts.Node | undefined {
@@ -69,7 +76,12 @@ function packageOf(specifier: string): string {
 const rules: Record<string, { parts: string[]; packages: string[] }> = {
   core: { parts: [], packages: [] },
   http: { parts: ['core'], packages: ['@nestjs/common', '@nestjs/core', 'rxjs'] },
-  nest: { parts: ['core', 'http'], packages: ['@nestjs/common', '@nestjs/core', 'rxjs', 'reflect-metadata'] },
+  messages: { parts: ['core'], packages: ['@nestjs/common', '@nestjs/microservices', 'rxjs'] },
+  keys: { parts: ['core'], packages: ['@nestjs/common'] },
+  nest: {
+    parts: ['core', 'http', 'messages'],
+    packages: ['@nestjs/common', '@nestjs/core', 'rxjs', 'reflect-metadata'],
+  },
   testing: { parts: ['core'], packages: [] },
   'stores/memory': { parts: ['core'], packages: [] },
   'stores/typeorm': { parts: ['core'], packages: ['typeorm', '@nestjs/typeorm', '@nestjs/common', 'pg'] },
@@ -111,14 +123,17 @@ describe('the parts of the library', () => {
 describe('the main entry', () => {
   it('needs no optional peer, not even for its types', () => {
     const always = ['@nestjs/common', '@nestjs/core', 'rxjs', 'reflect-metadata'];
+    const lazily = ['messages/microservices.ts imports @nestjs/microservices'];
     const seen = new Set<string>();
     const wrong: string[] = [];
+    const lazy: string[] = [];
     const follow = (path: string): void => {
       const file = byPath.get(path);
       if (!file || seen.has(path)) return;
       seen.add(path);
       for (const specifier of file.imports) {
         if (isRelative(specifier)) follow(target(file, specifier));
+        else if (file.lazyImports.includes(specifier)) lazy.push(`${path} imports ${specifier}`);
         else if (!specifier.startsWith('node:') && !always.includes(packageOf(specifier))) {
           wrong.push(`${path} imports ${specifier}`);
         }
@@ -127,6 +142,7 @@ describe('the main entry', () => {
     follow('index.ts');
     expect(seen.size).toBeGreaterThan(10);
     expect(wrong).toEqual([]);
+    expect(lazy).toEqual(lazily);
   });
 });
 

@@ -2,6 +2,7 @@ import type { ExecutionContext } from '@nestjs/common';
 import { fingerprintOfPayload } from '../core/fingerprint.js';
 import { IdempotencyKeyMissingError } from '../core/errors.js';
 import { checkKey } from '../core/key.js';
+import { checkScope } from '../core/scope.js';
 import { httpFingerprint } from './http-fingerprint.js';
 import type { HttpExchange } from './http-request.js';
 import type { HttpRoute } from './http-route.js';
@@ -33,12 +34,7 @@ export async function readKey(
 /** Who owns the key. A request without an owner is refused rather than put into everybody's. */
 export async function readScope(route: HttpRoute, context: ExecutionContext): Promise<string> {
   if (route.scope === 'global') return 'global';
-  const scope = await route.scope(context);
-  if (typeof scope === 'string' && scope.length > 0) return scope;
-  if (typeof scope === 'number' || typeof scope === 'bigint') return String(scope);
-  throw new TypeError(
-    `The idempotency option 'scope' gave ${scope === '' ? 'an empty text' : String(scope)} for this request. It must name who owns the key (a tenant, a user, an API client); put a guard before routes that need one.`,
-  );
+  return checkScope(await route.scope(context), '; put a guard before routes that need one.');
 }
 
 export async function readFingerprint(

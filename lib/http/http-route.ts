@@ -1,7 +1,7 @@
 import type { ExecutionContext } from '@nestjs/common';
 import type { RunPolicy } from '../core/policy.js';
 import type { HttpFingerprintOptions } from './http-fingerprint.js';
-import type { RecordWhen } from './record-when.js';
+import type { RecordWhen } from '../core/record-when.js';
 
 /** Everything that one protected route needs to know, resolved once. */
 export interface HttpRoute {

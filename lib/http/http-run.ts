@@ -14,7 +14,7 @@ import { keptHeaders } from './kept-headers.js';
 import type { HeldResponse, WireHolder } from './wire-holder.js';
 import type { ResponseWire } from './response-wire.js';
 import { answerOf, answerOfFailure, answerOfNotExecuted, outcomeOf, statusOf, type Substitute } from './run-outcome.js';
-import { isThenable } from './thenable.js';
+import { isThenable } from '../core/thenable.js';
 import { isUnwritable } from './unwritable.js';
 import { RunStream } from './run-stream.js';
 import type { StreamOutcome } from './streamed-answer.js';

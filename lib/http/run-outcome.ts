@@ -1,9 +1,9 @@
 import { notKept } from '../core/answer.js';
 import { verdictOf } from '../core/errors.js';
 import type { RecordedAnswer, RecordedHeader } from '../core/record.js';
+import { askRecordWhen, type RecordWhen } from '../core/record-when.js';
 import type { RunOutcome } from '../core/settle.js';
 import { keptHeaders } from './kept-headers.js';
-import { recordBelow500, type RecordWhen } from './record-when.js';
 import type { HeldResponse } from './wire-holder.js';
 
 /** An answer that goes out instead of what the application wrote. */
@@ -26,21 +26,10 @@ export function outcomeOf(
     case 'not-executed':
       return { kind: 'release', began: true };
     case undefined:
-      return decide(recordWhen, status, error) === 'record'
+      return askRecordWhen(recordWhen, error === undefined ? { status } : { status, error }) === 'record'
         ? { kind: 'record', answer: answer() }
         : { kind: 'release', began: true };
   }
-}
-
-function decide(recordWhen: RecordWhen, status: number, error: unknown): 'record' | 'release' {
-  const outcome = error === undefined ? { status } : { status, error };
-  try {
-    const said: unknown = recordWhen(outcome);
-    if (said === 'record' || said === 'release') return said;
-  } catch {
-    // A rule that fails is no rule; the usual one holds.
-  }
-  return recordBelow500(outcome);
 }
 
 /** What is recorded of a response. */

@@ -1,13 +1,14 @@
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
-import { APP_INTERCEPTOR } from '@nestjs/core';
+import { APP_INTERCEPTOR, ModulesContainer } from '@nestjs/core';
 import { EngineHost } from './engine-host.js';
 import { IdempotencyConfigError } from '../core/errors.js';
 import { IdempotencyInterceptor } from './idempotency.interceptor.js';
 import { IdempotencyService } from './idempotency.service.js';
+import { readyForMessages } from './message-handlers.js';
 import type { IdempotencyModuleAsyncOptions, IdempotencyModuleOptions, IdempotencyOptionsFactory } from './options.js';
 import { resolveModule } from './resolve-options.js';
 import { RouteTable } from './route-table.js';
-import { IDEMPOTENCY_OPTIONS, IDEMPOTENCY_SETTINGS } from './tokens.js';
+import { IDEMPOTENCY_MICROSERVICES, IDEMPOTENCY_OPTIONS, IDEMPOTENCY_SETTINGS } from './tokens.js';
 
 /**
  * Idempotency keys for the whole application. Import it once, in the root module; it registers its
@@ -40,6 +41,7 @@ function moduleWith(optionProviders: Provider[]): DynamicModule {
     providers: [
       ...optionProviders,
       { provide: IDEMPOTENCY_SETTINGS, useFactory: resolveModule, inject: [IDEMPOTENCY_OPTIONS] },
+      { provide: IDEMPOTENCY_MICROSERVICES, useFactory: readyForMessages, inject: [ModulesContainer] },
       RouteTable,
       EngineHost,
       IdempotencyService,

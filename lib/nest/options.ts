@@ -2,7 +2,7 @@ import type { ExecutionContext, ModuleMetadata, Type } from '@nestjs/common';
 import type { Duration } from '../core/duration.js';
 import type { RecoverFunction } from '../core/policy.js';
 import type { IdempotencyStore, IdempotencyStoreFactory } from '../core/store.js';
-import type { RecordWhen } from '../http/record-when.js';
+import type { RecordWhen } from '../core/record-when.js';
 
 /** What may be set for the module as a default, on a controller, and on a handler (the nearest wins). */
 export interface IdempotencyRouteOptions {

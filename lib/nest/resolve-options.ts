@@ -4,7 +4,7 @@ import type { RunPolicy } from '../core/policy.js';
 import type { ReplayCacheLimits } from '../core/replay-cache.js';
 import type { HttpRoute } from '../http/http-route.js';
 import { DEFAULT_DOCUMENTATION_URL } from '../http/problem.js';
-import { recordBelow500 } from '../http/record-when.js';
+import { recordBelow500 } from '../core/record-when.js';
 import { checkModuleOptions, checkRouteOptions } from './check-options.js';
 import type { IdempotencyModuleOptions, IdempotencyRouteOptions } from './options.js';
 
@@ -99,6 +99,25 @@ function afterCrashOf({ afterCrash = 'block', transaction }: IdempotencyRouteOpt
   return transaction && afterCrash === 'block' ? 'rerun' : afterCrash;
 }
 
+/**
+ * The options that hold on a handler, those that stand nearest first.
+ * @throws IdempotencyConfigError for one that is no option, or has no possible value
+ */
+export function mergeOptions(
+  settings: ModuleSettings,
+  layers: readonly IdempotencyRouteOptions[],
+  where: string,
+): IdempotencyRouteOptions {
+  for (const layer of layers) checkRouteOptions(layer, where);
+  const options: IdempotencyRouteOptions = {};
+  for (const layer of [settings.options as IdempotencyRouteOptions, ...layers]) {
+    for (const [name, value] of Object.entries(layer)) {
+      if (value !== undefined) (options as Record<string, unknown>)[name] = value;
+    }
+  }
+  return options;
+}
+
 /** One route's options: those of the handler over those of its controller over the module's. */
 export function resolveRoute(
   handler: unknown,
@@ -107,13 +126,7 @@ export function resolveRoute(
   layers: readonly IdempotencyRouteOptions[],
   { version, isSse }: { readonly version: unknown; readonly isSse: boolean },
 ): HttpRoute {
-  for (const layer of layers) checkRouteOptions(layer, where);
-  const options: IdempotencyRouteOptions = {};
-  for (const layer of [settings.options as IdempotencyRouteOptions, ...layers]) {
-    for (const [name, value] of Object.entries(layer)) {
-      if (value !== undefined) (options as Record<string, unknown>)[name] = value;
-    }
-  }
+  const options = mergeOptions(settings, layers, where);
   const { secret } = settings.options;
   // A duplicate of a stream that has not begun waits for its beginning, and follows then.
   if (isSse) options.inFlight ??= 'join';
@@ -144,7 +157,7 @@ export function resolveRoute(
 }
 
 /** In keyless mode two equal requests are one, so the route itself has to say for how long. */
-function checkKeyless(
+export function checkKeyless(
   where: string,
   options: IdempotencyRouteOptions,
   layers: readonly IdempotencyRouteOptions[],

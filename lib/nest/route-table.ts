@@ -1,12 +1,29 @@
-import { Inject, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import {
+  Inject,
+  Injectable,
+  type CanActivate,
+  type ExecutionContext,
+  type OnApplicationShutdown,
+} from '@nestjs/common';
 import { MetadataScanner, ModulesContainer } from '@nestjs/core';
 import { IdempotencyConfigError } from '../core/errors.js';
 import { HttpExchange } from '../http/http-request.js';
 import type { HttpRoute } from '../http/http-route.js';
 import { connectionOf } from '../http/staying-connection.js';
+import type { MessageRoute } from '../messages/message-route.js';
 import { IDEMPOTENT } from './decorators.js';
 import { hookHandler } from './handler-hook.js';
+import { guardHandler, releaseHandler, type TakeMessage } from './hybrid.js';
+import {
+  EventShares,
+  messageHandlerOf,
+  operationOf,
+  refuseTransport,
+  type MessageHandler,
+} from './message-handlers.js';
 import type { IdempotencyRouteOptions } from './options.js';
+import { noHandler, refuseProvider } from './refuse-provider.js';
+import { resolveMessageRoute } from './resolve-message.js';
 import { resolveRoute, type ModuleSettings } from './resolve-options.js';
 import { IDEMPOTENCY_SETTINGS } from './tokens.js';
 
@@ -19,11 +36,14 @@ const GUARDS = '__guards__';
 type Layer = IdempotencyRouteOptions | false | undefined;
 type AnyClass = abstract new (...args: never[]) => object;
 
-/** All protected routes of the application, found and checked at boot. */
+/** All protected handlers of the application, of requests and of messages, found and checked at boot. */
 @Injectable()
-export class RouteTable {
+export class RouteTable implements OnApplicationShutdown {
   private readonly routes = new Map<unknown, HttpRoute | null>();
+  private readonly messages = new Map<unknown, MessageRoute | null>();
+  private readonly events = new EventShares();
   private readonly scanner = new MetadataScanner();
+  private takeMessage: TakeMessage | undefined;
 
   /** What routes need of the store, each with the first route that needs it. */
   readonly needs: { transactions?: string; events?: string } = {};
@@ -40,7 +60,7 @@ export class RouteTable {
     }
     for (const module of modules.values()) {
       for (const { metatype } of module.controllers.values()) this.addController(metatype as AnyClass | undefined);
-      for (const { metatype } of module.providers.values()) this.refuseProvider(metatype as AnyClass | undefined);
+      for (const { metatype } of module.providers.values()) refuseProvider(this.scanner, metatype as AnyClass);
     }
   }
 
@@ -51,59 +71,84 @@ export class RouteTable {
     return route === undefined ? this.addLate(handler, context.getClass() as AnyClass) : route;
   }
 
+  /** As `of`, for a message. */
+  ofMessage(context: ExecutionContext): MessageRoute | null {
+    const handler = context.getHandler();
+    const route = this.messages.get(handler);
+    return route === undefined ? this.addLateMessage(handler, context.getClass() as AnyClass) : route;
+  }
+
+  /** Puts `take` before each handler of messages, for those that no global interceptor is called for. */
+  guardMessages(take: TakeMessage): void {
+    this.takeMessage = take;
+    for (const [handler, route] of this.messages) if (route) guardHandler(handler as object, take);
+  }
+
+  onApplicationShutdown(): void {
+    for (const handler of this.messages.keys()) releaseHandler(handler as object, this.takeMessage!);
+  }
+
   private addController(controller: AnyClass | undefined): void {
     if (typeof controller !== 'function' || !controller.prototype) return;
-    for (const name of this.scanner.getAllMethodNames(controller.prototype as object)) {
-      const method = (controller.prototype as Record<string, unknown>)[name];
+    const names = this.scanner.getAllMethodNames(controller.prototype as object);
+    const methods = names.map((name) => [name, (controller.prototype as Record<string, unknown>)[name]] as const);
+    const hasHttp = methods.some(([, method]) => typeof method === 'function' && Reflect.hasMetadata(PATH, method));
+    for (const [name, method] of methods) {
       if (typeof method !== 'function') continue;
       const layers = layersOf(controller, method);
-      const where = `@Idempotent() on ${controller.name}.${name}`;
+      const message = messageHandlerOf(method);
+      const isHttp = Reflect.hasMetadata(PATH, method);
       if (!layers) {
-        if (Reflect.hasMetadata(PATH, method)) this.routes.set(method, null);
+        if (isHttp) this.routes.set(method, null);
+        if (message) this.messages.set(method, null);
         continue;
       }
-      if (!Reflect.hasMetadata(PATH, method)) {
-        this.refuseOtherTransport(where, method);
-        continue;
-      }
-      const handler = hookHandler(controller.prototype as object, name);
-      const version: unknown = Reflect.getMetadata(VERSION, method) ?? Reflect.getMetadata(VERSION, controller);
-      const isSse = Boolean(Reflect.getMetadata(SSE, method));
-      if (isSse) watchConnections(handler as object);
-      const route = resolveRoute(handler, where, this.settings, layers, { version, isSse });
-      if (route.policy.transaction) this.needs.transactions ??= where;
-      if (isSse) this.needs.events ??= where;
-      this.routes.set(handler, route);
+      const where = `@Idempotent() on ${controller.name}.${name}`;
+      // A plain helper under a decorated class does nothing; one that is decorated itself was meant to.
+      if (!isHttp && !message && Reflect.hasMetadata(IDEMPOTENT, method)) throw noHandler(where);
+      if (isHttp) this.addRoute(controller, name, where, layers);
+      if (message) this.addMessage(controller, name, where, layers, message, hasHttp);
     }
   }
 
-  /** A method of a controller that is no HTTP route: a plain helper under a decorated class, or a message handler. */
-  private refuseOtherTransport(where: string, method: object): void {
-    const patterns = (Reflect.getMetadataKeys(method) as unknown[]).filter((key) => String(key).includes('pattern'));
-    if (patterns.length > 0 || Reflect.hasMetadata(IDEMPOTENT, method)) {
-      throw new IdempotencyConfigError(
-        `${where}: only HTTP handlers are protected by this decorator. Call IdempotencyService.run() in the handler instead, with the message's id as the key; it would run unprotected otherwise.`,
-      );
-    }
+  private addRoute(
+    controller: AnyClass,
+    name: string,
+    where: string,
+    layers: readonly IdempotencyRouteOptions[],
+  ): void {
+    const handler = hookHandler(controller.prototype as object, name) as object;
+    const version: unknown = Reflect.getMetadata(VERSION, handler) ?? Reflect.getMetadata(VERSION, controller);
+    const isSse = Boolean(Reflect.getMetadata(SSE, handler));
+    if (isSse) watchConnections(handler);
+    const route = resolveRoute(handler, where, this.settings, layers, { version, isSse });
+    if (route.policy.transaction) this.needs.transactions ??= where;
+    if (isSse) this.needs.events ??= where;
+    this.routes.set(handler, route);
   }
 
-  /** Gateways, resolvers and services are providers: a decorator on one would do nothing, silently. */
-  private refuseProvider(provider: AnyClass | undefined): void {
-    if (typeof provider !== 'function' || !provider.prototype) return;
-    const decorated = Reflect.hasMetadata(IDEMPOTENT, provider)
-      ? provider.name
-      : this.scanner
-          .getAllMethodNames(provider.prototype as object)
-          .filter((name) => {
-            const method: unknown = (provider.prototype as Record<string, unknown>)[name];
-            return typeof method === 'function' && Reflect.hasMetadata(IDEMPOTENT, method);
-          })
-          .map((name) => `${provider.name}.${name}`)[0];
-    if (decorated !== undefined) {
-      throw new IdempotencyConfigError(
-        `@Idempotent() on ${decorated}: this is no HTTP controller, and the decorator would do nothing. Call IdempotencyService.run() in the method instead.`,
-      );
-    }
+  private addMessage(
+    controller: AnyClass,
+    name: string,
+    where: string,
+    layers: readonly IdempotencyRouteOptions[],
+    message: MessageHandler,
+    hasHttp: boolean,
+  ): void {
+    refuseTransport(message, where);
+    const handler = hookHandler(controller.prototype as object, name) as object;
+    const isHttp = Reflect.hasMetadata(PATH, handler);
+    // What is set for the requests of a controller may mean nothing for its messages.
+    const own = isHttp ? [] : hasHttp ? layersOn(handler) : layers;
+    const route = resolveMessageRoute(where, this.settings, layers, own, {
+      handler,
+      operation: operationOf(message, `${controller.name}.${name}`),
+      isEvent: message.isEvent,
+      handlersOf: (pattern) => this.events.of(message, pattern),
+    });
+    if (route.policy.transaction) this.needs.transactions ??= where;
+    this.events.add(message);
+    this.messages.set(handler, route);
   }
 
   /** A handler that was not there at boot, or that something has wrapped since: protected all the same. */
@@ -116,6 +161,23 @@ export class RouteTable {
     this.routes.set(handler, route);
     return route;
   }
+
+  private addLateMessage(handler: object, controller: AnyClass): MessageRoute | null {
+    const layers = layersOf(controller, handler);
+    const message = messageHandlerOf(handler);
+    const where = `@Idempotent() on ${controller.name}`;
+    const route =
+      layers && message
+        ? resolveMessageRoute(where, this.settings, layers, [], {
+            handler: undefined,
+            operation: operationOf(message, `${controller.name}.${(handler as { name?: string }).name}`),
+            isEvent: message.isEvent,
+            handlersOf: () => 1,
+          })
+        : null;
+    this.messages.set(handler, route);
+    return route;
+  }
 }
 
 /** The options on class and method, farthest first, or undefined where the handler is not idempotent. */
@@ -124,6 +186,12 @@ function layersOf(controller: object, method: object): readonly IdempotencyRoute
   const onMethod = Reflect.getMetadata(IDEMPOTENT, method) as Layer;
   if (onMethod === false || (onMethod === undefined && (onClass === undefined || onClass === false))) return undefined;
   return [onClass, onMethod].filter((layer) => layer !== undefined && layer !== false);
+}
+
+/** What stands on the method itself. */
+function layersOn(method: object): readonly IdempotencyRouteOptions[] {
+  const onMethod = Reflect.getMetadata(IDEMPOTENT, method) as Layer;
+  return onMethod ? [onMethod] : [];
 }
 
 // Its own metadata key, so that a class which two applications share is guarded once.

@@ -12,7 +12,7 @@ import {
 } from '../../../lib/core/errors.js';
 import { keptHeaders } from '../../../lib/http/kept-headers.js';
 import { DEFAULT_DOCUMENTATION_URL, IdempotencyHttpException, problemOf } from '../../../lib/http/problem.js';
-import { recordBelow500 } from '../../../lib/http/record-when.js';
+import { recordBelow500 } from '../../../lib/core/record-when.js';
 
 const URL_OF_DOCS = 'https://docs.example/idempotency';
 const ERRORS: [IdempotencyError, number, string][] = [

@@ -17,3 +17,14 @@ export const recordBelow500: RecordWhen = ({ status, error }) => {
   if (status === null) return error === undefined ? 'record' : 'release';
   return status < 500 && !RELEASED_STATUSES.has(status) ? 'record' : 'release';
 };
+
+/** What the route's rule says of an outcome; the usual rule's word where it throws or says something else. */
+export function askRecordWhen(recordWhen: RecordWhen, outcome: AnswerOutcome): 'record' | 'release' {
+  try {
+    const said: unknown = recordWhen(outcome);
+    if (said === 'record' || said === 'release') return said;
+  } catch {
+    // A rule that fails is no rule; the usual one holds.
+  }
+  return recordBelow500(outcome);
+}
