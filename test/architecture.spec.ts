@@ -174,7 +174,7 @@ describe('the README', () => {
   });
 
   it('links to files that exist', () => {
-    const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'docs/design.md'].filter((page) =>
+    const pages = ['README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'docs/design.md', 'docs/messages.md'].filter((page) =>
       existsSync(join(root, page)),
     );
     const broken = pages.flatMap((page) =>

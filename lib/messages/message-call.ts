@@ -44,12 +44,23 @@ export async function readFingerprint(route: MessageRoute, context: ExecutionCon
 /** What each of Nest's transports calls the pattern of a message. */
 const PATTERN_GETTERS = ['getPattern', 'getSubject', 'getChannel', 'getTopic'] as const;
 
+/** The pattern that a message came under, or undefined where its transport does not tell. */
 export function patternOf(rpcContext: unknown): string | undefined {
   for (const name of PATTERN_GETTERS) {
     const getter = (rpcContext as Record<string, unknown> | null | undefined)?.[name];
     if (typeof getter !== 'function') continue;
     const pattern: unknown = getter.call(rpcContext);
-    if (typeof pattern === 'string') return pattern;
+    if (typeof pattern === 'string') return inOneForm(pattern);
   }
   return undefined;
+}
+
+/** A pattern with members comes as its sender has written it, in any order of them. */
+function inOneForm(pattern: string): string {
+  if (!pattern.startsWith('{')) return pattern;
+  try {
+    return canonicalText(JSON.parse(pattern));
+  } catch {
+    return pattern;
+  }
 }

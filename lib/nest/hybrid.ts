@@ -27,7 +27,7 @@ const FITTED = Symbol.for('nestjs-idempotency:fitted');
  */
 const onHandler: NestInterceptor = {
   intercept(context, next) {
-    if (registry.taken.has(context)) return next.handle();
+    if (context.getType() !== 'rpc' || registry.taken.has(context)) return next.handle();
     const owners = [...(registry.owners.get(context.getHandler()) ?? [])];
     if (owners.length === 1) return owners[0]!(context, next);
     return throwError(
