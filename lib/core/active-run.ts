@@ -47,7 +47,7 @@ export class ActiveRun {
   ) {
     this.leaseEndsAt = claimSentAt + options.leaseMs;
     const steps = new Steps(this, store.steps, options.maxRecordBytes);
-    const currentManager = (): RunManager => this.currentManager();
+    const currentManager = (): RunManager => this.currentManager(steps.current);
     this.context = {
       get manager() {
         return currentManager();
@@ -68,7 +68,13 @@ export class ActiveRun {
     this.manager = manager as RunManager | undefined;
   }
 
-  private currentManager(): RunManager {
+  private currentManager(step: string | undefined): RunManager {
+    // A step's result is kept where the transaction is not: the next attempt would take its write for done.
+    if (step !== undefined) {
+      throw new Error(
+        `context.manager is not for use in a step ('${step}'): the step stays recorded when the transaction is rolled back, and what it wrote does not. Write outside of steps.`,
+      );
+    }
     if (this.manager) return this.manager;
     throw new Error(
       'context.manager is there with transaction: true only, and only while the handler runs: after its end the transaction is over.',
@@ -88,6 +94,11 @@ export class ActiveRun {
   /** @throws the signal's reason where the claim is lost or the run is cancelled */
   assertLive(): void {
     if (this.abort.signal.aborted) throw this.abort.signal.reason as Error;
+  }
+
+  /** Whether the run has been settled by its caller. A claim that is lost has not ended the run: its handler goes on. */
+  get isOver(): boolean {
+    return this.ended && !this.abort.signal.aborted;
   }
 
   /** Milliseconds since the claim was won. */

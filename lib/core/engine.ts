@@ -5,8 +5,9 @@ import { IdempotencyCancelledError, IdempotencyStoreError } from './errors.js';
 import type { StreamRef } from './event-log.js';
 import { inProgressError, UsualDurations } from './in-progress.js';
 import { waitForRunning } from './join.js';
+import { answerOfRecord } from './late-run.js';
 import type { RunPolicy } from './policy.js';
-import type { Claim, RecordedAnswer, RecordView } from './record.js';
+import type { RecordedAnswer, RecordView } from './record.js';
 import { recordKeyOf, type RecordName } from './record-key.js';
 import { recover } from './recover.js';
 import { outcomeUnknownError, reusedError } from './refusals.js';
@@ -84,7 +85,8 @@ export class Engine {
       leaseMs: call.policy.leaseMs,
       retentionMs: call.policy.retentionMs,
       keepAbandoned: call.policy.afterCrash !== 'rerun',
-      takeOver: call.policy.afterCrash !== 'block',
+      // A function is asked about a record as it was left, so it has to be seen before it is taken over.
+      takeOver: call.policy.afterCrash === 'rerun',
     };
     const sentAt = monotonicNow();
     const result = await this.claim(request);
@@ -162,6 +164,7 @@ export class Engine {
       case 'reused':
         throw reusedError();
       case 'abandoned':
+        if (typeof call.policy.afterCrash === 'function') return this.takeOver(call, request, result.record, run);
         // What was streamed before the producer died is given once more, and then the reason.
         if (result.record.stream && call.canFollow) return { kind: 'follow', stream: streamOf(result.record) };
         throw outcomeUnknownError();
@@ -187,6 +190,19 @@ export class Engine {
     }
   }
 
+  /** Claims what an earlier run has left, to ask what came of it. */
+  private async takeOver<T>(
+    call: IdempotentCall,
+    request: ClaimRequest,
+    inDoubt: RecordView,
+    run: RunFunction<T>,
+  ): Promise<Execution<T>> {
+    const sentAt = monotonicNow();
+    const result = await this.claim({ ...request, takeOver: true });
+    if (result.kind === 'claimed') return this.track(this.runClaimed(call, result, sentAt, run, inDoubt));
+    return this.answerOther(call, request, result, run);
+  }
+
   /** Whether a run can share a transaction with its record. */
   get hasTransactions(): boolean {
     return this.store.transactions !== undefined;
@@ -205,6 +221,7 @@ export class Engine {
     { claim }: Claimed,
     claimSentAt: number,
     run: RunFunction<T>,
+    inDoubt?: RecordView,
   ): Promise<Execution<T>> {
     const { leaseMs, maxDurationMs, maxRecordBytes, afterCrash } = call.policy;
     const active = new ActiveRun(
@@ -215,8 +232,8 @@ export class Engine {
     );
     this.runs.add(active);
     try {
-      if (claim.tookOver && typeof afterCrash === 'function') {
-        const recovered = await recover(this.store, active, afterCrash);
+      if (claim.tookOver && inDoubt && typeof afterCrash === 'function') {
+        const recovered = await recover(inDoubt, active, afterCrash);
         if (recovered.kind !== 'rerun') return await this.settle<T>(call, active, recovered);
       }
       if (!call.policy.transaction) return await this.settle(call, active, await run(active));
@@ -228,8 +245,10 @@ export class Engine {
         end.outcome,
         end.written === 'unwritten' ? undefined : end.written,
       );
-      if (end.failure !== undefined)
-        throw new IdempotencyStoreError('The transaction failed; nothing was written.', { cause: end.failure });
+      if (end.failure !== undefined && settled.kind === 'ran')
+        throw new IdempotencyStoreError('The transaction was rolled back; nothing was written.', {
+          cause: end.failure,
+        });
       return settled;
     } finally {
       active.end();
@@ -248,7 +267,7 @@ export class Engine {
     const sentAt = monotonicNow();
     const settled = written ?? (await settleRun(this.store, active, outcome, call.policy.retentionMs));
     this.durations.add(call.operation, active.elapsedMs);
-    if (settled === 'lost') return this.answerOfRecord(claim, call.fingerprint, outcome);
+    if (settled === 'lost') return answerOfRecord(this.store, claim, call.fingerprint, outcome);
     switch (outcome.kind) {
       case 'record':
         this.replays.set(claim.recordKey, call.fingerprint, outcome.answer, sentAt + call.policy.retentionMs);
@@ -258,28 +277,6 @@ export class Engine {
       case 'unknown':
         throw outcomeUnknownError(outcome.cause);
     }
-  }
-
-  /** A late run's caller gets what the record says, never what the late run made of it. */
-  private async answerOfRecord<T>(claim: Claim, fingerprint: string, own: RunOutcome<T>): Promise<Execution<T>> {
-    let record: RecordView | undefined;
-    try {
-      record = await this.store.find(claim.recordKey);
-    } catch (cause) {
-      if (own.kind === 'release') return { kind: 'ran', outcome: own }; // contradicts nothing, whatever was recorded
-      throw outcomeUnknownError(cause); // not the store's own 503: that one says that nothing ran
-    }
-    if (record?.state === 'completed' && record.answer) {
-      if (record.fingerprint !== fingerprint) throw reusedError();
-      return { kind: 'replay', answer: record.answer };
-    }
-    // The first try of a repeated release was written, and another claim has been and gone: no outcome is unknown.
-    if (own.kind === 'release' && (!record || record.state === 'released')) return { kind: 'ran', outcome: own };
-    // In progress under another claim; one's own is no stranger to wait for, but an outcome not yet known.
-    if (record?.state === 'in_progress' && record.fencingToken !== claim.fencingToken) {
-      throw inProgressError({ leaseRemainingMs: 1_000, runningMs: 0 }, undefined);
-    }
-    throw outcomeUnknownError();
   }
 
   private track<T>(work: Promise<T>): Promise<T> {

@@ -2,28 +2,41 @@ import type { ActiveRun } from './active-run.js';
 import { answerOfSettlement } from './answer.js';
 import { withRun } from './context.js';
 import type { RecoverFunction } from './policy.js';
+import type { RecordView } from './record.js';
 import type { RunOutcome } from './settle.js';
-import type { IdempotencyStore } from './store.js';
 
 type Recovered = { readonly kind: 'rerun' } | RunOutcome<never>;
 
 /**
- * Asks the route's recover function what happened in the run before this claim. The claim is what
- * makes the question exclusive: while it lives, every other request sees one in progress.
+ * Asks the route's recover function what happened in the run of `inDoubt`. The claim is what makes the
+ * question exclusive: while it lives, every other request sees one in progress. Where it is lost (the
+ * function took longer than `maxDuration`, say), another may ask, and this one is not waited for.
+ *
  * A function that throws, or says something else, leaves the outcome unknown: guessing pays twice.
  */
-export async function recover(store: IdempotencyStore, run: ActiveRun, ask: RecoverFunction): Promise<Recovered> {
+export async function recover(inDoubt: RecordView, run: ActiveRun, ask: RecoverFunction): Promise<Recovered> {
+  const { signal, attempt } = run.context;
+  // Another attempt came between: the record that was seen is not the one in doubt. The next request sees that one.
+  if (inDoubt.attempt !== attempt - 1) return { kind: 'unknown', began: false };
+  let stopWaiting: () => void = () => undefined;
   try {
-    const record = await store.find(run.claim.recordKey);
-    if (!record) return { kind: 'unknown', began: false };
-    const before = { ...record, state: 'abandoned' as const, attempt: run.claim.attempt - 1 };
-    const said = await withRun(run.context, async () => ask(before, run.context));
+    const lost = new Promise<never>((_resolve, reject) => {
+      stopWaiting = () => reject(signal.reason as Error);
+      if (signal.aborted) stopWaiting();
+      signal.addEventListener('abort', stopWaiting, { once: true });
+    });
+    const said = await Promise.race([withRun(run.context, async () => ask(inDoubt, run.context)), lost]);
     if (said === 'rerun') return { kind: 'rerun' };
-    if (typeof said === 'object' && said !== null && 'completed' in said) {
+    if (said === 'block') return { kind: 'unknown', began: false };
+    if (typeof said === 'object' && said !== null && typeof said.completed === 'object' && said.completed !== null) {
       return { kind: 'record', answer: answerOfSettlement(said.completed), recovered: true };
     }
-    return { kind: 'unknown', began: false };
+    throw new TypeError(
+      `afterCrash must give { completed: { … } }, 'rerun' or 'block'; it gave ${said === null ? 'null' : typeof said === 'string' ? `'${said as string}'` : `a value of type ${typeof said}`}.`,
+    );
   } catch (cause) {
     return { kind: 'unknown', began: false, cause };
+  } finally {
+    signal.removeEventListener('abort', stopWaiting);
   }
 }

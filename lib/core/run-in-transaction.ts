@@ -1,5 +1,6 @@
 import type { ActiveRun } from './active-run.js';
 import { pause } from './clock.js';
+import { IdempotencyClaimLostError } from './errors.js';
 import type { RunOutcome } from './settle.js';
 import type { IdempotencyStore, WriteResult } from './store.js';
 import type { StoreTransactions } from './transactions.js';
@@ -39,29 +40,51 @@ export async function runInTransaction<T>(
     });
     return { outcome: outcome!, written: 'written' };
   } catch (error) {
-    if (outcome && error instanceof RolledBack)
-      return { outcome, written: completed === 'lost' ? 'lost' : 'unwritten' };
-    // The transaction could not begin, was aborted by the database (a serialization failure, a
-    // deadlock), or its commit was not answered. In the last case it may have become true all the same.
-    const happened = completed === 'written' ? await hasCompleted(store, run) : false;
-    if (happened === true) return { outcome: outcome!, written: 'written' };
-    if (happened === undefined)
-      return { outcome: { kind: 'unknown', began: true, cause: error }, written: 'unwritten' };
-    return { outcome: { kind: 'release', began: outcome !== undefined, error }, written: 'unwritten', failure: error };
+    if (outcome && error instanceof RolledBack) {
+      if (completed === 'lost') {
+        const failure = new IdempotencyClaimLostError('The claim was lost before the transaction could be committed.');
+        const undone = { kind: 'release', began: true, undone: true, error: failure } as const;
+        return { outcome: undone, written: 'lost', failure };
+      }
+      const own = outcome.kind === 'release' ? outcome.error : undefined;
+      const isAborted = own !== undefined && transactions.isAborted?.(own) === true;
+      return { outcome, written: 'unwritten', ...(isAborted && { failure: own }) };
+    }
+    const released: RunOutcome<T> = { kind: 'release', began: outcome !== undefined, error };
+    // The transaction could not begin, or was aborted by the database before its commit was sent.
+    if (completed !== 'written') return { outcome: released, written: 'unwritten', failure: error };
+    // The commit was refused (a deferred constraint, a serialization failure) or not answered; then it
+    // may have become true all the same.
+    switch (await endOfCommit(store, run)) {
+      case 'committed':
+        return { outcome: outcome!, written: 'written' };
+      case 'rolled back':
+        return { outcome: released, written: 'written', failure: error };
+      case 'unknown':
+        return { outcome: { kind: 'unknown', began: true, cause: error }, written: 'unwritten' };
+    }
   } finally {
     run.setManager(undefined);
   }
 }
 
-/** Whether the commit that was not answered took effect; undefined where the store does not say for as long as the lease can last. */
-async function hasCompleted(store: IdempotencyStore, run: ActiveRun): Promise<boolean | undefined> {
+/**
+ * What became of a commit that failed. Reading the record alone would not tell: the server may still be
+ * about to commit. A release does: it waits for the row that the completion holds, and then either
+ * finds the record completed, or makes sure that it never will be.
+ */
+async function endOfCommit(store: IdempotencyStore, run: ActiveRun): Promise<'committed' | 'rolled back' | 'unknown'> {
   const { claim } = run;
   for (;;) {
     try {
+      if ((await store.release(claim, { began: true })) === 'written') return 'rolled back';
       const record = await store.find(claim.recordKey);
-      return record?.state === 'completed' && record.recordId === claim.recordId && record.attempt === claim.attempt;
+      const isOurs = record?.recordId === claim.recordId && record.attempt === claim.attempt;
+      // Another attempt has the record: it could not take it over before this transaction was undone.
+      if (!isOurs) return 'rolled back';
+      return record.state === 'completed' ? 'committed' : 'unknown';
     } catch {
-      if (!run.mayHoldClaim) return undefined;
+      if (!run.mayHoldClaim) return 'unknown';
       await pause(100);
     }
   }

@@ -9,7 +9,14 @@ import type { ClaimRequest, IdempotencyStore, WriteResult } from './store.js';
  */
 export type RunOutcome<T> =
   | { readonly kind: 'record'; readonly answer: RecordedAnswer; readonly value?: T; readonly recovered?: boolean }
-  | { readonly kind: 'release'; readonly began: boolean; readonly value?: T; readonly error?: unknown }
+  | {
+      readonly kind: 'release';
+      readonly began: boolean;
+      readonly value?: T;
+      readonly error?: unknown;
+      /** Nothing of the run remains, whatever became of its claim: its transaction was rolled back. */
+      readonly undone?: boolean;
+    }
   | { readonly kind: 'unknown'; readonly began: boolean; readonly cause?: unknown };
 
 const FIRST_PAUSE_MS = 25;

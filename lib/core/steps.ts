@@ -18,8 +18,8 @@ const LONGEST_NAME = 200;
 const FIRST_PAUSE_MS = 25;
 const LONGEST_PAUSE_MS = 1_000;
 
-/** Steps that are running further up the call chain, so that an inner step is named within its outer one. */
-const enclosing = new AsyncLocalStorage<string>();
+/** The step that is running further up the call chain, and whose it is: an inner step of the same run is named within it. */
+const enclosing = new AsyncLocalStorage<{ readonly steps: Steps; readonly path: string }>();
 
 /** The checkpoints of one run: what is finished is recorded, and not done again by a later attempt. */
 export class Steps {
@@ -35,25 +35,34 @@ export class Steps {
   async step<T>(name: string, fn: (step: StepContext) => T | Promise<T>): Promise<T> {
     const { log, run } = this;
     if (!log) throw new IdempotencyStepError('The store in use keeps no steps.');
+    if (run.isOver) throw new IdempotencyStepError(`The step '${name}' was called after the end of its run.`);
     const path = this.pathOf(name);
     const recorded = (await this.load(log)).get(path);
     if (recorded) return valueOf(recorded) as T;
     run.assertLive();
     const step = { name: path, downstreamKey: run.context.downstreamKey(`step:${path}`), signal: run.context.signal };
-    const value = await enclosing.run(path, async () => fn(step));
+    const value = await enclosing.run({ steps: this, path }, async () => fn(step));
     const result = this.resultOf(path, value);
     await this.save(log, path, result);
     // The same value that a later attempt gets: what JSON cannot hold is noticed now, not after a crash.
     return valueOf(result) as T;
   }
 
+  /** The step of this run that the caller is in. */
+  get current(): string | undefined {
+    const outer = enclosing.getStore();
+    return outer?.steps === this ? outer.path : undefined;
+  }
+
   private pathOf(name: string): string {
-    if (typeof name !== 'string' || name === '' || name.length > LONGEST_NAME || name.includes('/')) {
+    // Half a surrogate pair is no character: two of them would be one name to a store that keeps UTF-8.
+    const isName = typeof name === 'string' && name !== '' && !name.includes('/') && !/\p{Surrogate}/u.test(name);
+    if (!isName || name.length > LONGEST_NAME) {
       throw new IdempotencyStepError(
         `A step's name must be a text of 1 to ${LONGEST_NAME} characters without slashes.`,
       );
     }
-    const outer = enclosing.getStore();
+    const outer = this.current;
     const path = outer === undefined ? name : `${outer}/${name}`;
     if (this.called.has(path)) {
       throw new IdempotencyStepError(

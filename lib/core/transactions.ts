@@ -25,4 +25,11 @@ export interface StoreTransactions {
    * is lost rejects; whether it took effect, the record tells.
    */
   run<T>(work: (transaction: StoreTransaction) => Promise<T>): Promise<T>;
+
+  /**
+   * Whether an error that the handler ended with says that the database has undone the whole
+   * transaction, for no fault of the handler's (a serialization failure, a deadlock): the same request
+   * may succeed later. Optional.
+   */
+  isAborted?(error: unknown): boolean;
 }

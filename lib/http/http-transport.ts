@@ -255,6 +255,8 @@ class HttpRequest {
     }
     if (error.code === 'idempotency_too_many_streams') this.logger.warn(error.message);
     if (error.code === 'idempotency_store_unavailable') this.logger.error(`${error.message}${causeOf(error)}`);
+    // What a recover function threw, or gave instead of an answer, would be seen by nobody.
+    if (error.code === 'idempotency_outcome_unknown' && error.cause) this.logger.warn(`${error.code}${causeOf(error)}`);
     return problemOf(error, this.route.documentationUrl);
   }
 

@@ -28,7 +28,7 @@ export function outcomeOf(
     case undefined:
       return askRecordWhen(recordWhen, error === undefined ? { status } : { status, error }) === 'record'
         ? { kind: 'record', answer: answer() }
-        : { kind: 'release', began: true };
+        : { kind: 'release', began: true, error };
   }
 }
 

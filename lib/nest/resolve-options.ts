@@ -128,6 +128,11 @@ export function resolveRoute(
 ): HttpRoute {
   const options = mergeOptions(settings, layers, where);
   const { secret } = settings.options;
+  if (isSse && options.transaction) {
+    throw new IdempotencyConfigError(
+      `${where}: server-sent events are sent while they come, and an answer with transaction: true only after the commit. Write transaction: false on the handler, and use IdempotencyService.run({ transaction: true }) for the part that writes.`,
+    );
+  }
   // A duplicate of a stream that has not begun waits for its beginning, and follows then.
   if (isSse) options.inFlight ??= 'join';
   if (options.key === 'fingerprint') checkKeyless(where, options, layers);

@@ -121,7 +121,7 @@ describe.each(ADAPTERS)('transaction: true on %s', (adapter) => {
       `UPDATE idempotency_records SET lease_until = clock_timestamp() - interval '1 s' WHERE state = 'in_progress'`,
     );
     gate!();
-    expect((await first).json()).toMatchObject({ status: 409, code: 'idempotency_outcome_unknown' });
+    expect((await first).json()).toMatchObject({ status: 503, code: 'idempotency_store_unavailable' });
     expect(await purchases('late')).toEqual([]);
     // Nothing was written, so nothing is unknown: the next retry runs.
     gate = undefined;

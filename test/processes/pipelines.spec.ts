@@ -74,7 +74,7 @@ describeServers('a pipeline whose process is killed', (backend) => {
       }
       expect(desk.calls).toHaveLength(before);
     },
-    120_000,
+    180_000,
   );
 
   /** A first answer, made of what was recorded: the last call of each step. */

@@ -23,6 +23,8 @@ const POINTS = [
   'after the answer',
 ] as const;
 
+const never = new Promise<never>(() => undefined);
+
 /** What is there for one key: how often the handler's write, and whether a recorded completion. */
 interface Found {
   readonly rows: number;
@@ -95,11 +97,11 @@ describe('transaction: true whose process is killed', () => {
         if (isHeld) for (const { key, point } of cases) desk.holdAt(key, point);
         const clients = cases.map(async ({ key, point }) => ({ key, point, ...(await outcomeOf(victim, key)) }));
         if (isHeld) {
+          // Where the machine is so busy that a lease ends meanwhile, the point is not reached, and the answer says so.
           await Promise.all(
-            cases.map(async ({ key, point }, index) => {
-              if (point === 'after the answer') await clients[index];
-              else await desk.untilAt(key, point);
-            }),
+            cases.map(({ key, point }, index) =>
+              Promise.race([clients[index], point === 'after the answer' ? never : desk.untilAt(key, point)]),
+            ),
           );
         } else {
           const steps = Math.floor(draw() * POINTS.length * (POINTS.length - 1));
@@ -110,19 +112,22 @@ describe('transaction: true whose process is killed', () => {
           ]);
         }
         await victim.kill();
+        const stoppedAt = new Map<string, string>();
         for (const { key, point, answer, code } of await Promise.all(clients)) {
           desk.letGo(key, point);
-          if (answer) answeredBefore.push([key, answer]);
+          if (answer?.status === 201) answeredBefore.push([key, answer]);
+          else if (answer) expect({ key, status: answer.status }).toEqual({ key, status: 503 });
           else expect([point, code]).toEqual([point, 'ECONNRESET']);
           const last = answer
             ? 'after the answer'
             : (desk.points.findLast((one) => one.key === key)?.point ?? 'before the request came in');
           lastSeen.set(last, (lastSeen.get(last) ?? 0) + 1);
+          if (isHeld && answer?.status !== 503) stoppedAt.set(key, point);
         }
         // At every moment, also while the server still rolls back what the killed process had begun.
         for (const { key } of cases) expectAgreement(key, await found(key));
         // The next process is killed while the retries of this one still wait for its leases to end.
-        retried.push(...cases.map(({ key, point }) => expectRetryCompletes(key, isHeld ? point : undefined)));
+        retried.push(...cases.map(({ key }) => expectRetryCompletes(key, stoppedAt.get(key))));
         for (const one of retried) one.catch(() => undefined);
       }
       await Promise.all(retried);
@@ -130,7 +135,6 @@ describe('transaction: true whose process is killed', () => {
       // What was answered before a kill is what the retry was answered, and is in the table.
       expect(answeredBefore.length).toBeGreaterThanOrEqual(Math.ceil(KILLS / 2));
       for (const [key, first] of answeredBefore) {
-        expect(first.status).toBe(201);
         expectReplayOf(first, await survivor.post('purchases', key));
       }
       const { rows } = await database.query<{ keys: number; rows: number }>(
@@ -146,12 +150,12 @@ describe('transaction: true whose process is killed', () => {
   );
 
   /** On another process; `point` is where the request was stopped, if that is known. */
-  async function expectRetryCompletes(key: string, point: (typeof POINTS)[number] | undefined): Promise<void> {
+  async function expectRetryCompletes(key: string, point: string | undefined): Promise<void> {
     const answer = await survivor.untilDecided('purchases', key);
     expect({ key, status: answer.status }).toEqual({ key, status: 201 });
     expect(await found(key)).toEqual({ rows: 1, state: 'completed' });
     if (point === undefined) return;
-    const isCommitted = POINTS.indexOf(point) >= POINTS.indexOf('after the commit');
+    const isCommitted = point === 'after the commit' || point === 'after the answer';
     expect({ key, replay: isReplay(answer) }).toEqual({ key, replay: isCommitted });
   }
 });

@@ -55,6 +55,11 @@ export class PostgresTransactions implements StoreTransactions {
     return value;
   }
 
+  isAborted(error: unknown): boolean {
+    const state = sqlState(error);
+    return state === '40001' || state === '40P01';
+  }
+
   /**
    * The statement of every completion, on the handler's connection. The row stays held until the
    * commit: a takeover, a resolution and a renewal wait for it, and then find the record completed.

@@ -78,7 +78,7 @@ export class Desk {
 
   async untilAt(key: string, point: string, times = 1): Promise<void> {
     const there = () => this.points.filter((one) => one.key === key && one.point === point).length >= times;
-    await eventually(there, `${key} is at '${point}'`, 30_000);
+    await eventually(there, `${key} is at '${point}'`, 60_000);
   }
 
   /** How many points a process has come to. */

@@ -1,7 +1,11 @@
-import type { ActiveRun } from '../../../lib/core/active-run.js';
+import type { ActiveRun, ActiveRunOptions } from '../../../lib/core/active-run.js';
 import { currentRun } from '../../../lib/core/context.js';
 import { Engine, type Execution, type RunFunction } from '../../../lib/core/engine.js';
-import { IdempotencyInProgressError, IdempotencyOutcomeUnknownError } from '../../../lib/core/errors.js';
+import {
+  IdempotencyInProgressError,
+  IdempotencyOutcomeUnknownError,
+  IdempotencyStoreError,
+} from '../../../lib/core/errors.js';
 import type { RecoverFunction } from '../../../lib/core/policy.js';
 import type { RecordView } from '../../../lib/core/record.js';
 import { recordKeyOf } from '../../../lib/core/record-key.js';
@@ -13,20 +17,24 @@ let run: ActiveRun | undefined;
 afterEach(() => run?.end());
 
 /** The second attempt, after a first one that did not say how it ended. */
-async function takeOver(): Promise<{ store: ReturnType<typeof storeWithFaults>; run: ActiveRun }> {
+async function takeOver(
+  options: Partial<ActiveRunOptions> = {},
+): Promise<{ store: ReturnType<typeof storeWithFaults>; inDoubt: RecordView; run: ActiveRun }> {
   const store = storeWithFaults();
   const first = await startRun(store);
   await store.abandon(first.claim, { began: true });
   first.end();
-  run = await startRun(store, {}, claimRequest({ takeOver: true }));
-  return { store, run };
+  const inDoubt = (await store.find(RECORD_KEY))!;
+  const { leaseMs = 60_000 } = options;
+  run = await startRun(store, options, claimRequest({ takeOver: true, leaseMs }));
+  return { store, inDoubt, run };
 }
 
 describe('a recover function', () => {
   it('is shown the abandoned record of the run before, and the context of the new one', async () => {
-    const { store, run } = await takeOver();
+    const { inDoubt, run } = await takeOver();
     let seen: RecordView | undefined;
-    await recover(store, run, (record, context) => {
+    await recover(inDoubt, run, (record, context) => {
       seen = record;
       expect(context).toBe(run.context);
       expect(currentRun()).toBe(run.context);
@@ -37,22 +45,22 @@ describe('a recover function', () => {
   });
 
   it('says that it completed: its answer is the outcome', async () => {
-    const { store, run } = await takeOver();
-    const outcome = await recover(store, run, async () => ({ completed: { body: { id: 7 }, status: 201 } }));
+    const { inDoubt, run } = await takeOver();
+    const outcome = await recover(inDoubt, run, async () => ({ completed: { body: { id: 7 }, status: 201 } }));
     expect(outcome).toMatchObject({ kind: 'record', recovered: true, answer: { kept: true, status: 201 } });
     expect(Buffer.from((outcome as { answer: typeof ANSWER }).answer.body).toString()).toBe('{"id":7}');
   });
 
   it('says that it may run again', async () => {
-    const { store, run } = await takeOver();
-    expect(await recover(store, run, () => 'rerun')).toEqual({ kind: 'rerun' });
+    const { inDoubt, run } = await takeOver();
+    expect(await recover(inDoubt, run, () => 'rerun')).toEqual({ kind: 'rerun' });
   });
 
   it.each([['block'], [undefined], [null], [true], ['completed'], [{}], [[]], [{ complete: {} }]])(
     'leaves the outcome unknown where it says %j',
     async (said) => {
-      const { store, run } = await takeOver();
-      expect(await recover(store, run, (() => said) as unknown as RecoverFunction)).toMatchObject({
+      const { inDoubt, run } = await takeOver();
+      expect(await recover(inDoubt, run, (() => said) as unknown as RecoverFunction)).toMatchObject({
         kind: 'unknown',
         began: false,
       });
@@ -60,26 +68,43 @@ describe('a recover function', () => {
   );
 
   it('leaves the outcome unknown where it throws or rejects, and keeps the cause', async () => {
-    const { store, run } = await takeOver();
+    const { inDoubt, run } = await takeOver();
     const cause = new Error('the provider does not answer');
     const throwing: RecoverFunction = () => {
       throw cause;
     };
-    expect(await recover(store, run, throwing)).toEqual({ kind: 'unknown', began: false, cause });
-    expect(await recover(store, run, () => Promise.reject(cause))).toEqual({ kind: 'unknown', began: false, cause });
+    expect(await recover(inDoubt, run, throwing)).toEqual({ kind: 'unknown', began: false, cause });
+    expect(await recover(inDoubt, run, () => Promise.reject(cause))).toEqual({ kind: 'unknown', began: false, cause });
   });
 
   it('leaves the outcome unknown where it gives an answer that JSON cannot hold', async () => {
-    const { store, run } = await takeOver();
-    expect(await recover(store, run, () => ({ completed: { body: 1n } }))).toMatchObject({ kind: 'unknown' });
+    const { inDoubt, run } = await takeOver();
+    expect(await recover(inDoubt, run, () => ({ completed: { body: 1n } }))).toMatchObject({ kind: 'unknown' });
   });
 
-  it('is not asked where the store cannot show the record', async () => {
-    const { store, run } = await takeOver();
+  it.each([
+    ['retry', /it gave 'retry'/],
+    [null, /it gave null/],
+    [{ completed: true }, /it gave a value of type object/],
+  ])('says in the error what it gave: %j', async (said, message) => {
+    const { inDoubt, run } = await takeOver();
+    const outcome = await recover(inDoubt, run, (() => said) as unknown as RecoverFunction);
+    expect((outcome as { cause: Error }).cause.message).toMatch(message);
+    expect((outcome as { cause: Error }).cause.message).toMatch(/completed.*rerun.*block/);
+  });
+
+  it('is not waited for once its claim is lost', async () => {
+    const { store, inDoubt, run } = await takeOver({ leaseMs: 150, maxDurationMs: 150 });
+    const outcome = await recover(inDoubt, run, () => new Promise(() => undefined));
+    expect(outcome).toMatchObject({ kind: 'unknown', cause: { name: 'IdempotencyClaimLostError' } });
+    expect(await store.find(RECORD_KEY)).toMatchObject({ state: 'abandoned' });
+  });
+
+  it('is not asked about a record that another attempt has had since', async () => {
+    const { inDoubt, run } = await takeOver();
     let asked = 0;
     const ask: RecoverFunction = () => (asked++, 'rerun');
-    store.on('find').fail(1);
-    expect(await recover(store, run, ask)).toMatchObject({ kind: 'unknown', began: false });
+    expect(await recover({ ...inDoubt, attempt: 0 }, run, ask)).toMatchObject({ kind: 'unknown', began: false });
     expect(asked).toBe(0);
   });
 });
@@ -106,6 +131,28 @@ describe('the engine with a recover function', () => {
         engine.execute<void>({ ...name, fingerprint: 'f', policy: { ...POLICY, afterCrash } }, run),
     };
   }
+
+  it('is shown when the run in doubt was claimed, not when the question was', async () => {
+    const { store, execute } = await crashed();
+    const left = (await store.find(recordKey))!;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    let seen: RecordView | undefined;
+    const ask: RecoverFunction = (record) => {
+      seen = record;
+      return 'block';
+    };
+    await expect(execute(ask)).rejects.toThrow(IdempotencyOutcomeUnknownError);
+    expect(seen).toEqual(left);
+  });
+
+  it('is not asked where the store cannot give it the claim', async () => {
+    const { store, execute } = await crashed();
+    let asked = 0;
+    store.on('claim').fail(2);
+    await expect(execute(() => (asked++, 'rerun'))).rejects.toThrow(IdempotencyStoreError);
+    expect(asked).toBe(0);
+    expect(await store.find(recordKey)).toMatchObject({ state: 'abandoned', attempt: 1 });
+  });
 
   it('replays what it says, to this request and to all that follow, without running', async () => {
     const { execute } = await crashed();
