@@ -6,16 +6,23 @@ import {
   memoryStore,
   type IdempotencyOperation,
   type IdempotencyRunContext,
+  type IdempotencyStore,
 } from 'nestjs-idempotency';
+import { faultStore } from 'nestjs-idempotency/testing';
+import fc from 'fast-check';
 
 let app: INestApplicationContext;
 let idempotency: IdempotencyService;
 let calls: string[] = [];
 
-beforeAll(async () => {
-  @Module({ imports: [IdempotencyModule.forRoot({ store: memoryStore(), scope: 'global', maxRecordBytes: 10_000 })] })
+function jobsOver(store: IdempotencyStore): Promise<INestApplicationContext> {
+  @Module({ imports: [IdempotencyModule.forRoot({ store, scope: 'global', maxRecordBytes: 10_000 })] })
   class JobsModule {}
-  app = await NestFactory.createApplicationContext(JobsModule, { logger: false });
+  return NestFactory.createApplicationContext(JobsModule, { logger: false });
+}
+
+beforeAll(async () => {
+  app = await jobsOver(memoryStore());
   idempotency = app.get(IdempotencyService);
 });
 afterAll(() => app.close());
@@ -118,9 +125,155 @@ describe('steps of a run', () => {
       /written as JSON/,
     ],
     ['a bigint', (c) => c.step('big', () => 1n), /written as JSON/],
+    ['a bigint deep inside', (c) => c.step('deep', () => ({ a: [{ b: 1n }] })), /written as JSON/],
+    ['a function', (c) => c.step('function', () => () => 1), /written as JSON/],
+    ['a symbol', (c) => c.step('symbol', () => Symbol('s')), /written as JSON/],
+    [
+      'a toJSON that throws',
+      (c) =>
+        c.step('throws', () => ({
+          toJSON: () => {
+            throw new Error('no');
+          },
+        })),
+      /written as JSON/,
+    ],
+    ['a name with a slash', (c) => c.step('a/b', () => 1), /without slashes/],
+    ['a name of 201 characters', (c) => c.step('x'.repeat(201), () => 1), /1 to 200 characters/],
+    ['half a surrogate pair as a name', (c) => c.step('\ud83d', () => 1), /name must be/],
+    ['a name that is no text', (c) => c.step(7 as unknown as string, () => 1), /name must be/],
     ['a result that is too large', (c) => c.step('large', () => 'x'.repeat(10_001)), /maxRecordBytes allows 10000/],
   ])('%s is refused with an error that says so', async (name, run, message) => {
     await expect(idempotency.run(job(`bad ${name}`), run)).rejects.toThrow(message);
+    // The claim is released: a corrected run may use the key.
+    const { value } = await idempotency.run(job(`bad ${name}`), (context) => context.attempt);
+    expect(value).toBe(2);
+  });
+
+  it('what a step gave is in the error, where it was paid for and cannot be recorded', async () => {
+    const large = 'x'.repeat(10_001);
+    const results = [1n, large, () => 1];
+    for (const [index, result] of results.entries()) {
+      const failed = idempotency.run(job(`paid in vain ${index}`), (context) => context.step('paid', () => result));
+      await expect(failed).rejects.toMatchObject({ name: 'IdempotencyStepError', result });
+    }
+    // The largest that is allowed: JSON adds two quotes.
+    const largest = 'x'.repeat(9_998);
+    expect(
+      (await idempotency.run(job('largest'), async (c) => (await c.step('paid', () => largest)).length)).value,
+    ).toBe(9_998);
+  });
+
+  it('any other name is a name', async () => {
+    const names = [
+      'x'.repeat(200),
+      ' ',
+      '\u0000',
+      'a\nb',
+      '日本語',
+      '😀',
+      '\u202e',
+      '__proto__',
+      'constructor',
+      'é',
+      'e\u0301',
+    ];
+    const run = (fail: boolean) =>
+      idempotency.run(job('names'), async (context) => {
+        const results: string[] = [];
+        for (const name of names) results.push(await context.step(name, () => paid(name, `of ${name}`)));
+        if (fail) throw new Error('cut');
+        return results;
+      });
+    await expect(run(true)).rejects.toThrow('cut');
+    expect((await run(false)).value).toEqual(names.map((name) => `of ${name}`));
+    expect(calls).toEqual(names);
+  });
+
+  it('the first run gets exactly what a later one gets', async () => {
+    const values = fc.array(fc.anything({ withDate: true, withMap: true, withSet: true, withNullPrototype: true }), {
+      maxLength: 5,
+    });
+    let number = 0;
+    await fc.assert(
+      fc.asyncProperty(values, async (given) => {
+        number += 1;
+        const seen: unknown[][] = [];
+        const run = (fail: boolean) =>
+          idempotency.run(job(`property ${number}`), async (context) => {
+            const results: unknown[] = [];
+            for (const [i, value] of given.entries()) results.push(await context.step(`step ${i}`, () => value));
+            seen.push(results);
+            if (fail) throw new Error('cut');
+          });
+        await expect(run(true)).rejects.toThrow('cut');
+        await run(false);
+        expect(seen[1]).toStrictEqual(seen[0]);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('a step after the end of its run throws, and does not run', async () => {
+    let kept!: IdempotencyRunContext;
+    const keep = (context: IdempotencyRunContext) => void (kept = context);
+    await idempotency.run(job('over'), keep);
+    await expect(kept.step('late', () => paid('late', 1))).rejects.toThrow(
+      /'late' was called after the end of its run/,
+    );
+    await expect(
+      idempotency.run(job('over by an error'), (context) => {
+        keep(context);
+        throw new Error('failed');
+      }),
+    ).rejects.toThrow('failed');
+    await expect(kept.step('late', () => paid('late', 1))).rejects.toThrow(/after the end/);
+    expect(calls).toEqual([]);
+  });
+
+  it('a run within a step of another run has steps of its own', async () => {
+    const inner = () =>
+      idempotency.run(job('inner'), async (context) => {
+        const value = await context.step('embed', (step) => paid(step.name, 1));
+        if (context.attempt === 1) throw new Error('cut');
+        return value;
+      });
+    await expect(idempotency.run(job('outer'), (context) => context.step('wrap', inner))).rejects.toThrow('cut');
+    // The second attempt comes from elsewhere, and finds the same step.
+    expect((await inner()).value).toBe(1);
+    expect(calls).toEqual(['embed']);
+  });
+
+  it('a step whose result the store cannot take yet is tried again while the lease lives', async () => {
+    const faults = faultStore(memoryStore());
+    const app = await jobsOver(faults);
+    faults.on('save').fail(1);
+    faults.on('save').loseReply(2);
+    const { value } = await app
+      .get(IdempotencyService)
+      .run(job('patience'), async (context) => [
+        await context.step('one', () => paid('one', 1)),
+        await context.step('two', () => paid('two', 2)),
+      ]);
+    expect([value, calls, faults.count('save')]).toEqual([[1, 2], ['one', 'two'], 4]);
+    await app.close();
+  });
+
+  it('finished steps that cannot be read are not run again: the attempt fails, and the next one finds them', async () => {
+    const faults = faultStore(memoryStore());
+    const app = await jobsOver(faults);
+    const run = (fail: boolean) =>
+      app.get(IdempotencyService).run(job('unreadable'), async (context) => {
+        const value = await context.step('one', () => paid('one', 1));
+        if (fail) throw new Error('cut');
+        return value;
+      });
+    await expect(run(true)).rejects.toThrow('cut');
+    faults.on('load').fail(1);
+    await expect(run(false)).rejects.toMatchObject({ code: 'idempotency_store_unavailable' });
+    expect((await run(false)).value).toBe(1);
+    expect(calls).toEqual(['one']);
+    await app.close();
   });
 
   it('undefined, null, dates as texts: a step gives what a later attempt will get', async () => {
