@@ -133,6 +133,40 @@ describeServers('the process that produces a stream is lost', (backend) => {
     },
     60_000,
   );
+
+  it.each(['express', 'fastify'] as const)(
+    'a process that only follows is told to stop (%s): it goes at once, its clients resume elsewhere',
+    async (adapter) => {
+      // It has nothing of its own to wait for, so the stream of another process must not keep it.
+      const follower = await startVictim({ adapter, leaseMs: 60_000, shutdownMs: 30_000 });
+      const endless = { key: `followed-${adapter}`, body: ENDLESS };
+      const bytes = { key: `followed-bytes-${adapter}`, body: ENDLESS };
+      const first = await reader.open('tokens', endless);
+      const firstBytes = await reader.open('bytes', bytes);
+      const followers = await Promise.all([0, 1, 2].map(() => follower.open('tokens', endless)));
+      const byteFollower = await follower.open('bytes', bytes);
+      await eventually(() => followers.every(({ events }) => events.length > 5), 'some events');
+      await eventually(() => byteFollower.bytes.length > 0, 'some bytes');
+      follower.process.kill('SIGTERM');
+      const toldAt = performance.now();
+      expect(await follower.process.exited).toMatchObject({ signal: 'SIGTERM' });
+      expect(performance.now() - toldAt).toBeLessThan(10_000);
+      for (const one of [...followers, byteFollower]) {
+        await one.over();
+        // No clean end: the stream goes on.
+        expect(one.ended).toBe(false);
+      }
+      const seen = followers[0]!.events;
+      const again = await reader.open('tokens', { ...endless, lastEventId: seen[seen.length - 1]!.id });
+      await eventually(() => again.events.length > 5, 'what came after');
+      expect(numbersOf([...seen, ...again.events])).toEqual(upTo(seen.length + again.events.length));
+      for (const one of [first, firstBytes]) expect([one.ended, one.cut]).toEqual([false, false]);
+      for (const one of [first, firstBytes, again]) one.leave();
+      expect([ledger.callsOf(endless.key), ledger.callsOf(bytes.key)]).toEqual([1, 1]);
+      await Promise.all([reader.cancel('tokens', endless.key), reader.cancel('bytes', bytes.key)]);
+    },
+    60_000,
+  );
 });
 
 /** Contiguous from the first token, then the message of its own. */
