@@ -36,10 +36,8 @@ export class HttpExchange {
     this.response = this.platformReply.raw ?? (this.platformReply as unknown as ServerResponse);
   }
 
-  /** HEAD asks for what GET would give: the same operation, of which only the head is sent. */
   get method(): string {
-    const method = this.request.method ?? 'POST';
-    return method === 'HEAD' ? 'GET' : method;
+    return this.request.method ?? 'POST';
   }
 
   /** The route's pattern with its global prefix, as the router matched it: `/v1/orders/:id`. */

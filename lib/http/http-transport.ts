@@ -1,6 +1,6 @@
 import { AsyncResource } from 'node:async_hooks';
 import { Logger, type CallHandler, type ExecutionContext } from '@nestjs/common';
-import { Observable, type Subscriber } from 'rxjs';
+import { EMPTY, Observable, type Subscriber } from 'rxjs';
 import type { ActiveRun } from '../core/active-run.js';
 import type { RunScope } from '../core/context.js';
 import { withScope } from '../core/context.js';
@@ -19,12 +19,12 @@ import { ResponseWire } from './response-wire.js';
 import { statusOf } from './run-outcome.js';
 import { deliver } from './stream-delivery.js';
 
-/** Whether a key is ignored: what the method may do is idempotent by definition, but for an event stream, which somebody has to produce. */
-function isUnprotected(method: string, { isSse }: HttpRoute): boolean {
-  return method === 'OPTIONS' || (method === 'GET' && !isSse);
-}
+/** Methods that are idempotent by definition and change nothing: a key on them is ignored. */
+const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
 
 const REPLAYED = ['idempotent-replayed', 'true'] as const;
+const COMPLETE = ['idempotency-stream', 'complete'] as const;
+const NOTHING = Buffer.alloc(0);
 
 /** Takes an HTTP request through the engine: key and fingerprint from the request, the answer to the wire. */
 export class HttpTransport {
@@ -36,7 +36,10 @@ export class HttpTransport {
 
   handle(route: HttpRoute, context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const exchange = new HttpExchange(context);
-    if (isUnprotected(exchange.method, route)) return next.handle();
+    if (SAFE_METHODS.has(exchange.method) && !route.isSse) return next.handle();
+    // The head of an event stream, and no source for what nobody gets.
+    if (exchange.method === 'HEAD') return EMPTY;
+    if (exchange.method === 'OPTIONS') return next.handle();
     // The caller's async context (a transaction, a logger's request id) is that of this call, not of
     // the moment at which somebody subscribes.
     const resource = new AsyncResource('IdempotencyInterceptor');
@@ -190,7 +193,10 @@ class HttpRequest {
     }
   }
 
-  /** Sends a stream that another request runs, or has run. */
+  /**
+   * Sends a stream that another request runs, or has run. A browser comes back whenever a stream ends,
+   * and for ever unless it is answered 204: so it is once it has seen all of it.
+   */
   private async follow(engine: Engine, stream: StreamRef, after: number): Promise<void> {
     const left = this.signalOfLeaving();
     let refusal: IdempotencyError | undefined;
@@ -204,6 +210,7 @@ class HttpRequest {
       first: false,
       after,
       refuse: (why) => (refusal = refusalOf(why)),
+      seenAll: this.exchange.method === 'GET' ? () => this.wire.replace(204, [REPLAYED, COMPLETE], NOTHING) : undefined,
     });
     if (refusal) throw refusal;
     this.wire.finish();

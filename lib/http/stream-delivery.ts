@@ -40,17 +40,20 @@ export interface Delivery {
   readonly first: boolean;
   /** Called in place of any answer, once, where there is nothing to send: the stream is gone, unreadable, or shorter than the cursor. */
   readonly refuse: (why: 'gone' | 'unreadable' | 'beyond', after: number) => void;
+  /** Called in place of any answer where the client has seen a complete stream to its end; it is sent an empty one unless given. */
+  readonly seenAll?: (() => void) | undefined;
   readonly after: number;
 }
 
 /** Sends a stream to one client, at the client's pace, from its cursor to its end. */
-export async function deliver({ wire, stream, parts, first, refuse, after }: Delivery): Promise<void> {
+export async function deliver({ wire, stream, parts, first, refuse, seenAll, after }: Delivery): Promise<void> {
   let isEventStream = false;
   let begun = false;
   for await (const part of parts) {
     switch (part.kind) {
       case 'begin':
         if (after > part.tail) return refuse('beyond', after);
+        if (seenAll && part.standing === 'complete' && after > 0 && after === part.tail) return seenAll();
         begun = true;
         isEventStream = isEvents(part.head);
         begin(wire, part.head, part.standing, first, isEventStream);
