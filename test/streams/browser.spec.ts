@@ -42,7 +42,7 @@ describeServers('a browser’s EventSource, with its key in the query', (backend
         return response;
       },
     });
-    source.onmessage = ({ data }) => heard.push(String(data));
+    source.addEventListener('message', ({ data }) => heard.push(String(data)));
     return { source, heard, statuses };
   }
 
