@@ -71,7 +71,7 @@ it('has as many connections as `poolSize` says, and its name on them', async () 
   await withStore(
     dataSource,
     async (store) => {
-      await Promise.all(Array.from({ length: 50 }, () => store.claim(request())));
+      await Promise.all(Array.from({ length: 50 }, () => store.find(request().recordKey)));
       const names = (await sessions(dataSource)).map((session) => session.application_name);
       expect(names).toEqual(['shop idempotency', 'shop idempotency']);
     },
@@ -84,7 +84,7 @@ it('gives its connections back', async () => {
   const watcher = await connectedDataSource(database.url);
   await withStore(dataSource, async (store) => {
     store.subscribe?.('a'.repeat(43), () => undefined);
-    await Promise.all(Array.from({ length: 8 }, () => store.claim(request())));
+    await Promise.all(Array.from({ length: 8 }, () => store.find(request().recordKey)));
     expect((await sessions(watcher)).length).toBeGreaterThanOrEqual(4);
   });
   const end = performance.now() + 5_000;
@@ -166,21 +166,62 @@ it('works for a script that has a DataSource and no Nest', async () => {
   await dataSource.destroy();
 });
 
-it('uses no statement that a pooler could hand to the wrong connection', async () => {
+it('leaves nothing on a connection that the next statement needs, but the names of statements', async () => {
   const dataSource = await connectedDataSource(database.url);
   await withStore(
     dataSource,
     async (store) => {
-      const own = request();
-      await store.claim(own);
-      await store.complete(own, answer(), HOUR_MS);
+      await lives(store);
       await store.purge(10);
       const [left] = await overTheOneConnection(store, dataSource);
-      expect(left).toEqual({ prepared: 0, held: 0, settings: 0 });
+      expect(left).toEqual({ prepared: 2, held: 0, settings: 0 });
     },
     { poolSize: 1 },
   );
 });
+
+// A pooler that does not know of prepared statements hands the next statement to a connection on which
+// its name stands for nothing, or to one on which another process has prepared it.
+it.each([
+  ['does not exist any more', 'DEALLOCATE ALL'],
+  ['exists already', undefined],
+])('goes on without names where a name %s', async (_title, after) => {
+  const dataSource = await connectedDataSource(database.url);
+  await withStore(
+    dataSource,
+    async (store) => {
+      if (after === undefined) await prepareEverythingOn(store, dataSource);
+      else {
+        await lives(store);
+        await poolOf(store).query(after);
+      }
+      await Promise.all(Array.from({ length: 5 }, () => lives(store)));
+      const { rows } = await poolOf(store).query(
+        'SELECT calls FROM (SELECT sum(generic_plans + custom_plans)::integer AS calls FROM pg_prepared_statements) AS p',
+      );
+      expect(rows).toEqual([{ calls: after === undefined ? '0' : null }]);
+    },
+    { poolSize: 1 },
+  );
+});
+
+async function lives(store: IdempotencyStore): Promise<void> {
+  const own = request();
+  expect((await store.claim(own)).kind).toBe('claimed');
+  expect(await store.complete(own, answer(), HOUR_MS)).toBe('written');
+}
+
+/** Puts the names that another store uses on the one connection of this one. */
+async function prepareEverythingOn(store: IdempotencyStore, dataSource: DataSource): Promise<void> {
+  const another = await storeOver(dataSource, { poolSize: 1 });
+  await lives(another);
+  const { rows } = await poolOf(another).query<{ name: string; statement: string }>(
+    'SELECT name, statement FROM pg_prepared_statements',
+  );
+  await another.stop?.();
+  expect(rows).toHaveLength(2);
+  for (const { name, statement } of rows) await poolOf(store).query(`PREPARE ${name} AS ${statement}`);
+}
 
 /** What the store's one connection has that would be missing on another. */
 async function overTheOneConnection(store: IdempotencyStore, dataSource: DataSource): Promise<unknown[]> {

@@ -1,8 +1,10 @@
 import type { DataSource } from 'typeorm';
 import type { RecordedAnswer } from '../../lib/core/record.js';
 import type { IdempotencyStore } from '../../lib/core/store.js';
+import { batchesSql } from '../../lib/stores/typeorm/batches.sql.js';
 import { logsSql } from '../../lib/stores/typeorm/logs.sql.js';
 import { postgresSql, type Statement } from '../../lib/stores/typeorm/postgres.sql.js';
+import { claimValues, type ClaimItem } from '../../lib/stores/typeorm/record-batches.js';
 import { quoteTables, tablesInDataSource } from '../../lib/stores/typeorm/table-name.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
 import { connectedDataSource, storeOver } from './data-sources.js';
@@ -121,11 +123,10 @@ it('takes any text for a key, and keeps keys apart that decode to the same bytes
 });
 
 it('makes its writes durable where the database would not, and leaves a stronger setting alone', async () => {
-  const sql = postgresSql(quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined)));
-  const values = (own: ReturnType<typeof request>): unknown[] => [
-    ...[Buffer.from(own.recordKey, 'base64url'), own.claimToken, own.fingerprint, own.operation],
-    ...[own.leaseMs, own.retentionMs, true, false, own.claimToken],
-  ];
+  const { claim } = batchesSql(quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined)));
+  const item = (own: ReturnType<typeof request>): ClaimItem => ({
+    ...{ key: Buffer.from(own.recordKey, 'base64url'), request: own, recordId: own.claimToken },
+  });
   for (const [setting, expected] of [
     ['off', 'on'],
     ['local', 'local'],
@@ -134,7 +135,7 @@ it('makes its writes durable where the database would not, and leaves a stronger
     const runner = dataSource.createQueryRunner();
     await runner.startTransaction();
     await runner.query(`SET LOCAL synchronous_commit = ${setting}`);
-    await runner.query(sql.claim.text, values(request()));
+    await runner.query(claim.text, [...claimValues([item(request())])]);
     expect(await runner.query('SHOW synchronous_commit')).toEqual([{ synchronous_commit: expected }]);
     await runner.rollbackTransaction();
     await runner.release();

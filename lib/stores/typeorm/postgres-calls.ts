@@ -5,6 +5,10 @@ import type { PgPool, PgPoolClient, PostgresConnector } from './postgres-driver.
 import type { Statement } from './postgres.sql.js';
 import type { Row } from './record-row.js';
 
+/** What came of a statement for several. `mayBeOneRow`: nothing was done, and it may be for one of its rows only. */
+export type BatchOutcome =
+  { readonly rows: readonly Row[] } | { readonly error: unknown; readonly mayBeOneRow: boolean };
+
 /** Sends one statement within the call that it was given for. */
 export type Send = (statement: Statement, values: readonly unknown[]) => Promise<readonly Row[]>;
 
@@ -22,8 +26,9 @@ const LONGEST_PAUSE_MS = 100;
  * Of our own, because a handler may hold a connection of the DataSource while its record waits to be
  * written: with one pool for both, as many handlers as it has connections wait for ever.
  *
- * No session state and no named statements are used, so a pooler in transaction mode may stand
- * between (PgBouncer): each statement is a transaction of its own and needs nothing from before it.
+ * No session state is used, so a pooler in transaction mode may stand between (PgBouncer): each statement
+ * is a transaction of its own and needs nothing from before it. Names of statements are given up
+ * where the pooler does not know of them.
  */
 export class PostgresCalls {
   private pool: PgPool | undefined;
@@ -32,6 +37,7 @@ export class PostgresCalls {
   private readonly alive = new WeakMap<object, number>();
   /** Connections that have not been heard of since then are not trusted: one of them went silent. */
   private suspectBefore = -Infinity;
+  private areNamesKnown = true;
 
   constructor(
     private readonly connector: () => PostgresConnector,
@@ -43,9 +49,9 @@ export class PostgresCalls {
    * Runs `work` with one deadline over all its statements.
    * @throws IdempotencyStoreError in every case in which there is no answer
    */
-  call<T>(what: string, work: (send: Send) => Promise<T>, deadlineMs = this.deadlineMs): Promise<T> {
+  call<T>(what: string, work: (send: Send, end: number) => Promise<T>, deadlineMs = this.deadlineMs): Promise<T> {
     const end = performance.now() + deadlineMs;
-    const done = work((statement, values) => this.send(statement, values, end)).catch((error: unknown) => {
+    const done = work((statement, values) => this.send(statement, values, end), end).catch((error: unknown) => {
       const isPlain = error instanceof IdempotencyError || error instanceof IdempotencyConfigError;
       throw isPlain ? error : this.failure(what, error);
     });
@@ -58,22 +64,44 @@ export class PostgresCalls {
     if (pool) await withDeadline(pool.end(), this.deadlineMs, 'closing').catch(() => undefined);
   }
 
+  /** Sends one statement within a call, whose end that is. */
+  async send(statement: Statement, values: readonly unknown[], end: number): Promise<readonly Row[]> {
+    const attempt = await this.attempts(statement, values, end, true);
+    if ('rows' in attempt) return attempt.rows;
+    throw attempt.error;
+  }
+
+  /** Sends one statement for several calls. Never rejects. */
+  async sendForMany(statement: Statement, values: readonly unknown[], end: number): Promise<BatchOutcome> {
+    const attempt = await this.attempts(statement, values, end, false);
+    if ('rows' in attempt) return attempt;
+    const { failed, error } = attempt;
+    return { error, mayBeOneRow: failed === 'not_done' || failed === 'refused' };
+  }
+
   /**
    * Sends until there is an answer, as long as the statement may be sent again and there is time.
    * Where it is known that nothing was sent (no connection could be made), it fails at once instead:
    * a request should not wait for a server that is down.
    */
-  private async send(statement: Statement, values: readonly unknown[], end: number): Promise<readonly Row[]> {
+  private async attempts(
+    statement: Statement,
+    values: readonly unknown[],
+    end: number,
+    againIfUndone: boolean,
+  ): Promise<Attempt> {
     let outcomeUnknown = false;
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
       const attempt = await this.attempt(statement, values, end);
-      if ('rows' in attempt) return attempt.rows;
-      if (attempt.failed === 'in_doubt') outcomeUnknown = true;
+      if ('rows' in attempt) return attempt;
+      const { failed } = attempt;
+      if (failed === 'in_doubt') outcomeUnknown = true;
       const mayGoOn =
-        attempt.failed === 'not_done' ||
-        (attempt.failed === 'in_doubt' && statement.repeatable) ||
-        (attempt.failed === 'no_connection' && outcomeUnknown);
-      if (!mayGoOn || performance.now() + pause >= end) throw attempt.error;
+        (failed === 'not_done' && againIfUndone) ||
+        failed === 'name_unknown' ||
+        (failed === 'in_doubt' && statement.repeatable) ||
+        (failed === 'no_connection' && outcomeUnknown);
+      if (!mayGoOn || performance.now() + pause >= end) return attempt;
       await sleep(pause);
     }
   }
@@ -92,12 +120,15 @@ export class PostgresCalls {
     }
     try {
       const query_timeout = Math.max(1, remaining - EARLIER_MS);
-      const { rows } = await client.query({ text: statement.text, values, query_timeout });
+      const { text, name } = statement;
+      const query = { text, values, query_timeout, ...(this.areNamesKnown && { name }) };
+      const { rows } = await client.query(query);
       this.alive.set(client, performance.now());
       client.release();
       return { rows };
     } catch (error) {
       const failed = kindOf(error);
+      if (failed === 'name_unknown') this.areNamesKnown = false;
       if (failed === 'in_doubt' || isReadOnly(error)) this.discard(client, error);
       else client.release();
       const silent = sqlState(error) === undefined && performance.now() >= end - EARLIER_MS;
@@ -145,9 +176,9 @@ export class PostgresCalls {
 
 /**
  * `not_done`: the server undid it. `in_doubt`: it may have been done. `no_connection`: it was not
- * sent. `refused`: the server said no, and would again.
+ * sent. `name_unknown`: it was not carried out, for its name. `refused`: the server said no, and would again.
  */
-type Failed = 'not_done' | 'in_doubt' | 'no_connection' | 'refused';
+type Failed = 'not_done' | 'in_doubt' | 'no_connection' | 'name_unknown' | 'refused';
 type Attempt = { readonly rows: readonly Row[] } | { readonly failed: Failed; readonly error: unknown };
 
 function kindOf(error: unknown): Failed {
@@ -155,6 +186,8 @@ function kindOf(error: unknown): Failed {
   // 40001, 40P01: serialisation failure, deadlock. The first is certain where the database's default
   // isolation is above READ COMMITTED and two claims meet.
   if (state === '40001' || state === '40P01') return 'not_done';
+  // 26000, 42P05: no such prepared statement, or there is one already: a pooler has changed the connection.
+  if (state === '26000' || state === '42P05') return 'name_unknown';
   // Class 08: connection; 57P0x: the server goes down, or this connection was ended by an operator.
   if (state === undefined || state.startsWith('08') || state.startsWith('57P')) return 'in_doubt';
   return 'refused';

@@ -10,6 +10,7 @@ import type { Row } from './record-row.js';
 export interface PgQuery {
   readonly text: string;
   readonly values?: readonly unknown[];
+  readonly name?: string | undefined;
   readonly query_timeout?: number;
 }
 
@@ -84,6 +85,8 @@ export function postgresConnector(dataSource: DataSource): PostgresConnector {
       new postgres.Pool({
         ...options,
         ...{ max, min: 0, connectionTimeoutMillis: connectMs, idleTimeoutMillis: 60_000 },
+        // A plan that was made while the table was empty does not outlive it by more than so many statements.
+        maxUses: 5_000,
         // An idle connection of ours must not keep a script from ending.
         allowExitOnIdle: true,
       }),

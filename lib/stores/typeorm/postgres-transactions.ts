@@ -6,7 +6,8 @@ import type { WriteResult } from '../../core/store.js';
 import type { StoreTransaction, StoreTransactions } from '../../core/transactions.js';
 import { sqlState } from './postgres-calls.js';
 import type { Statement } from './postgres.sql.js';
-import { answerValues, recordKeyBytes } from './record-row.js';
+import { completionItem, completionValues } from './record-batches.js';
+import { recordKeyBytes } from './record-row.js';
 
 /** Runs `work` in a transaction of `dataSource`: commits when it resolves, rolls back when it rejects. */
 export type RunInTransaction = <T>(dataSource: DataSource, work: (manager: EntityManager) => Promise<T>) => Promise<T>;
@@ -76,9 +77,9 @@ export class PostgresTransactions implements StoreTransactions {
   ): Promise<WriteResult> {
     // As a SELECT, whose result is the rows in every version of TypeORM.
     const text = `WITH done AS (${this.settings.complete().text}) SELECT 1 AS written FROM done`;
-    const values = [recordKeyBytes(recordKey), claimToken, Math.round(retentionMs), ...answerValues(answer)];
+    const item = completionItem(recordKeyBytes(recordKey), { recordKey, claimToken }, answer, retentionMs);
     const { deadlineMs } = this.settings;
-    const sent = manager.query<unknown[]>(text, values).catch((cause: unknown) => {
+    const sent = manager.query<unknown[]>(text, [...completionValues([item])]).catch((cause: unknown) => {
       const reason = cause instanceof Error ? cause.message : String(cause);
       const hint = sqlState(cause) === '40001' ? RENEWED_MEANWHILE : '';
       throw new IdempotencyStoreError(`Postgres: complete in the transaction failed: ${reason}${hint}`, { cause });

@@ -1,21 +1,15 @@
+import { createHash } from 'node:crypto';
 import {
-  ANSWER,
   ANSWER_FROM_4,
   DURABLE,
-  FENCE,
   fromNow,
   HELD,
   isOver,
   leftBehind,
-  millis,
-  PRIOR,
   PRIOR_RECORD_ID,
   PRIOR_STREAM,
   PRIOR_STREAM_ID,
-  SAME_RECORD,
   STREAM,
-  verdict,
-  VIEW_NAMES,
   viewColumns,
   WROTE,
 } from './sql-parts.js';
@@ -36,12 +30,15 @@ export interface Statement {
    * reply): true where the claim token makes the second one find the first.
    */
   readonly repeatable: boolean;
+  /**
+   * Where it has one, it is prepared once on each connection by that name, and soon planned no more. Made
+   * of the text, so that one name never stands for two texts, whoever shares the connection.
+   */
+  readonly name?: string;
 }
 
 export interface PostgresSql {
-  readonly claim: Statement;
   readonly renew: Statement;
-  readonly complete: Statement;
   readonly releaseBegun: Statement;
   readonly giveBack: Statement;
   readonly abandon: Statement;
@@ -63,61 +60,6 @@ items AS (DELETE FROM ${events} AS e USING gone WHERE e.stream_id = ANY (gone.id
 finished AS (DELETE FROM ${steps} AS s USING gone WHERE s.record_id = ANY (gone.ids))`;
   const theirIds = `ARRAY[r.stream_id, r.record_id] || r.left_behind AS ids`;
   return {
-    // Race closed: two requests that both find the record free. Only one inserts or updates; the
-    // other waits for that row, looks at it as it has become, and writes nothing (no row comes back:
-    // its view was older than the winner's commit, so the caller sends the statement again).
-    // `seen` answers replays and conflicts by reading alone: they take no row and write no WAL.
-    // All decisions are made at one moment, `moment.now`. A row that this statement had to wait for
-    // may have become free in the meantime; then it finds that out on the next turn. What is written
-    // counts from the moment of the write, or a wait would be taken off the lease.
-    claim: repeatable(
-      'claim',
-      `WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS now),
-seen AS MATERIALIZED (
-  SELECT * FROM (
-    SELECT r.*, moment.now, ${verdict('moment.now')} AS verdict FROM ${table} AS r CROSS JOIN moment WHERE r.record_key = $1::bytea
-  ) AS judged WHERE verdict IS NOT NULL
-),
-claimed AS (
-  INSERT INTO ${table} AS r (record_key, record_id, operation, fingerprint, state, claim_token, fencing_token, attempt,
-    created_at, claimed_at, lease_until, expires_at, retention_ms, keep_abandoned)
-  SELECT $1::bytea, $9::uuid, $4::text, $3::text, 'in_progress', $2::uuid, ${FENCE}, 1,
-    moment.now, moment.now, ${fromNow('$5')}, CASE WHEN $7::boolean THEN NULL ELSE ${fromNow('$5 + $6')} END, $6, $7
-  FROM moment WHERE NOT EXISTS (SELECT FROM seen)
-  ON CONFLICT (record_key) DO UPDATE SET
-    record_id = CASE WHEN ${SAME_RECORD} THEN r.record_id ELSE EXCLUDED.record_id END,
-    created_at = CASE WHEN ${SAME_RECORD} THEN r.created_at ELSE EXCLUDED.created_at END,
-    attempt = CASE WHEN ${SAME_RECORD} THEN r.attempt + 1 ELSE 1 END,
-    prior = CASE WHEN ${isOver('r', 'EXCLUDED.claimed_at')} THEN NULL ELSE ${PRIOR} END,
-    operation = EXCLUDED.operation,
-    fingerprint = EXCLUDED.fingerprint,
-    state = 'in_progress',
-    claim_token = EXCLUDED.claim_token,
-    given_back_token = NULL,
-    fencing_token = GREATEST(r.fencing_token + 1, ${FENCE}),
-    claimed_at = clock_timestamp(),
-    lease_until = ${fromNow('$5')},
-    completed_at = NULL,
-    expires_at = CASE WHEN $7 THEN NULL ELSE ${fromNow('$5 + $6')} END,
-    retention_ms = EXCLUDED.retention_ms,
-    keep_abandoned = EXCLUDED.keep_abandoned,
-    left_behind = ${leftBehind(['r.stream_id', `CASE WHEN r.has_steps AND NOT ${SAME_RECORD} THEN r.record_id END`])},
-    has_steps = CASE WHEN ${SAME_RECORD} THEN r.has_steps END,
-    ${[...ANSWER, ...STREAM, 'cancel_requested'].map((name) => `${name} = NULL`).join(', ')}
-  WHERE ${verdict('EXCLUDED.claimed_at')} IS NULL
-  RETURNING r.record_id, r.attempt, r.fencing_token, r.prior, r.left_behind IS NOT NULL AS leaves, ${DURABLE} AS durable
-)
-SELECT verdict, record_id, attempt, fencing_token, prior ->> 'state' AS prior_state, NULL::boolean AS leaves,
-  ceil(${millis('lease_until - now')}) AS lease_remaining_ms,
-  floor(${millis('now - claimed_at')}) AS running_ms,
-  floor(${millis('expires_at - now')}) AS remaining_ms,
-  ${viewColumns('now', "verdict = 'completed'")}
-FROM seen
-UNION ALL
-SELECT 'claimed', record_id, attempt, fencing_token, prior ->> 'state', leaves, NULL, NULL, NULL, ${VIEW_NAMES.map(() => 'NULL').join(', ')}
-FROM claimed`,
-    ),
-
     // Race closed: a renewal that arrives after the lease, beside the claim that takes the record
     // over. Whichever gets the row first wins; the other finds another token or a longer lease.
     renew: repeatable(
@@ -128,17 +70,8 @@ FROM claimed`,
 WHERE ${HELD} ${WROTE}`,
     ),
 
-    // Race closed: a run that slept past its lease writes over its successor's answer. Token, state
-    // and lease are compared by the statement that writes, on the row as it is once it is free.
-    complete: repeatable(
-      'complete',
-      `UPDATE ${table} AS r SET
-  state = 'completed', completed_at = clock_timestamp(), expires_at = ${fromNow('$3')}, retention_ms = $3::bigint, prior = NULL,
-  ${ANSWER_FROM_4}
-WHERE ${HELD} ${WROTE}`,
-    ),
-
-    // Race closed: as in complete.
+    // Race closed: a run that slept past its lease changes its successor's record. Token, state and lease
+    // are compared by the statement that writes, on the row as it is once it is free.
     releaseBegun: repeatable(
       'release',
       `UPDATE ${table} AS r SET
@@ -177,7 +110,7 @@ WHERE ${HELD} ${WROTE}`,
 WHERE r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' ${WROTE}`,
     ),
 
-    // Race closed: as in complete.
+    // Race closed: as in releaseBegun.
     abandon: repeatable(
       'abandon',
       `UPDATE ${table} AS r SET
@@ -266,6 +199,11 @@ SELECT (SELECT count(*) FROM gone) AS removed, (SELECT count(*) FROM due) > (SEL
 
 export function repeatable(what: string, text: string): Statement {
   return { what, text, repeatable: true };
+}
+
+export function named(statement: Statement): Statement {
+  const hash = createHash('sha256').update(statement.text).digest('hex');
+  return { ...statement, name: `idempotency_${hash.slice(0, 32)}` };
 }
 
 export function once(what: string, text: string): Statement {

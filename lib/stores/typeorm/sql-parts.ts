@@ -9,8 +9,10 @@ export const ANSWER_FROM_4 = `status = $4::smallint, headers = $5::text, body = 
 /** What of the record a stream is: the log of one claim, its head, and the number of its last item. */
 export const STREAM = ['stream_id', 'stream_head', 'stream_tail'] as const;
 
+export const LIVE = `r.state = 'in_progress' AND r.lease_until > clock_timestamp()`;
+
 /** `$1` and `$2` are record key and claim token, as in every write under a claim. */
-export const HELD = `r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_progress' AND r.lease_until > clock_timestamp()`;
+export const HELD = `r.record_key = $1::bytea AND r.claim_token = $2::uuid AND ${LIVE}`;
 
 /** The same record goes on: attempt and steps count. Otherwise the row is used for a new one. */
 export const SAME_RECORD = `(r.fingerprint = EXCLUDED.fingerprint AND NOT ${isOver('r', 'EXCLUDED.claimed_at')})`;
@@ -68,17 +70,17 @@ export function leftBehind(added: readonly string[], takenBack: readonly string[
 /** What every write under a claim answers with. */
 export const WROTE = `RETURNING ${DURABLE} AS durable, r.cancel_requested, r.left_behind IS NOT NULL AS leaves`;
 
-/** The rules of the port's `claim`, in its order; NULL: the record is this claim's to take. */
-export function verdict(now: string): string {
+/** The rules of the port's `claim`, in its order; NULL: the record is the claim's to take, whose row is `claim`. `$9`: takeOver. */
+export function verdict(now: string, claim: string): string {
   const live = `r.state = 'in_progress' AND r.lease_until > ${now}`;
   return `CASE
     WHEN ${isOver('r', now)} THEN NULL
-    WHEN ${live} AND r.claim_token = $2::uuid THEN 'claimed'
+    WHEN ${live} AND r.claim_token = ${claim}.claim_token THEN 'claimed'
     WHEN r.state = 'released' THEN NULL
-    WHEN r.fingerprint <> $3::text THEN 'reused'
+    WHEN r.fingerprint <> ${claim}.fingerprint THEN 'reused'
     WHEN r.state = 'completed' THEN 'completed'
     WHEN ${live} THEN 'in_progress'
-    WHEN $8::boolean THEN NULL
+    WHEN $9::boolean THEN NULL
     ELSE 'abandoned'
   END`;
 }

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { DataSource } from 'typeorm';
+import type { DataSource } from 'typeorm';
 import { parseDuration, type Duration } from '../../core/duration.js';
 import { IdempotencyConfigError, IdempotencyStoreError } from '../../core/errors.js';
 import type { EventLog } from '../../core/event-log.js';
@@ -12,10 +12,10 @@ import type {
   IdempotencyStoreFactory,
   RenewResult,
   Resolution,
-  StoreContainer,
   WriteResult,
 } from '../../core/store.js';
 import type { StoreTransactions } from '../../core/transactions.js';
+import { batchesSql, type BatchesSql } from './batches.sql.js';
 import { checkDatabase } from './boot-checks.js';
 import { findTables } from './find-table.js';
 import { logsSql, type LogsSql } from './logs.sql.js';
@@ -24,8 +24,10 @@ import { postgresConnector, type PostgresConnector } from './postgres-driver.js'
 import { PostgresEventLog, PostgresStepLog } from './postgres-logs.js';
 import { dataSourceTransaction, PostgresTransactions, type RunInTransaction } from './postgres-transactions.js';
 import { postgresSql, type PostgresSql, type Settled, type Statement } from './postgres.sql.js';
+import { claimBatch, completionBatch, completionItem } from './record-batches.js';
 import type { RecordTableOptions } from './record-entity.js';
 import { answerValues, claimResult, recordKeyBytes, recordView, renewResult, type Row } from './record-row.js';
+import { dataSourceOf } from './registered-data-source.js';
 import { quoteTables, type QuotedTables, type TableName, type Tables } from './table-name.js';
 import { WakeHints } from './wake-hints.js';
 
@@ -77,7 +79,7 @@ interface Settings extends TypeormStoreOptions {
 /** So many items of streams are removed by one statement, or those of one record. */
 const ITEMS_PER_PURGE = 20_000;
 
-type Sql = PostgresSql & LogsSql;
+type Sql = PostgresSql & BatchesSql & LogsSql;
 
 /** What can be known once the DataSource is initialised. */
 interface Parts {
@@ -93,6 +95,8 @@ class TypeormStore implements IdempotencyStore {
   readonly steps: StepLog;
   readonly transactions: StoreTransactions;
   private readonly calls: PostgresCalls;
+  private readonly claims: ReturnType<typeof claimBatch>;
+  private readonly completions: ReturnType<typeof completionBatch>;
   private readonly hints: WakeHints;
   private known: Parts | undefined;
   private completeAnywhere: Statement | undefined;
@@ -103,6 +107,8 @@ class TypeormStore implements IdempotencyStore {
   ) {
     const { poolSize, deadlineMs, notify = true } = settings;
     this.calls = new PostgresCalls(() => this.parts().connector, poolSize, deadlineMs);
+    this.claims = claimBatch(this.calls, poolSize, () => this.parts().sql.claim);
+    this.completions = completionBatch(this.calls, poolSize, () => this.parts().sql.complete);
     this.hints = new WakeHints({
       acrossProcesses: notify,
       table: () => this.parts().quoted.records,
@@ -125,7 +131,7 @@ class TypeormStore implements IdempotencyStore {
     const bootMs = Math.max(this.settings.deadlineMs, SHORTEST_BOOT_MS);
     const found = await this.calls.call('start', (send) => checkDatabase(send, tables), bootMs);
     // A handler may have set another search_path for its transaction, its tenant's for one.
-    this.completeAnywhere = postgresSql(quoteTables(found)).complete;
+    this.completeAnywhere = batchesSql(quoteTables(found)).complete;
   }
 
   async stop(): Promise<void> {
@@ -134,20 +140,16 @@ class TypeormStore implements IdempotencyStore {
   }
 
   claim(request: ClaimRequest): Promise<ClaimResult> {
-    const { recordKey, claimToken, fingerprint, operation, leaseMs, retentionMs, keepAbandoned, takeOver } = request;
-    const values = [
-      ...[recordKeyBytes(recordKey), claimToken, fingerprint, operation],
-      ...[Math.round(leaseMs), Math.round(retentionMs), keepAbandoned, takeOver, randomUUID()],
-    ];
-    return this.call('claim', async (send, sql) => {
+    const item = { key: recordKeyBytes(request.recordKey), request, recordId: randomUUID() };
+    return this.call('claim', async (_send, _sql, _tables, end) => {
       for (;;) {
-        const [row] = await send(sql.claim, values);
+        const row = await this.claims.ask(item, end);
         if (row) {
-          this.sweepAfter(recordKey, row);
+          this.sweepAfter(request.recordKey, row);
           return claimResult(request, row);
         }
-        // Another claim came between this statement's view and its write. The next one sees it;
-        // `send` ends this where somebody keeps coming between until the deadline.
+        // Another claim came between the statement's view and its write. The next one sees it;
+        // `ask` ends this where somebody keeps coming between until the deadline.
       }
     });
   }
@@ -159,17 +161,16 @@ class TypeormStore implements IdempotencyStore {
   }
 
   complete(claim: ClaimRef, answer: RecordedAnswer, retentionMs: number): Promise<WriteResult> {
-    return this.settle(claim, 'complete', [Math.round(retentionMs), ...answerValues(answer)], 'completed');
+    const item = completionItem(recordKeyBytes(claim.recordKey), claim, answer, retentionMs);
+    return this.settle(claim, 'complete', 'completed', (_send, _sql, end) => this.completions.ask(item, end));
   }
 
   release(claim: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
-    return began
-      ? this.settle(claim, 'releaseBegun', [], 'released')
-      : this.settle(claim, 'giveBack', [], 'given_back');
+    return began ? this.settleBy(claim, 'releaseBegun', 'released') : this.settleBy(claim, 'giveBack', 'given_back');
   }
 
   abandon(claim: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
-    return this.settle(claim, 'abandon', [began], 'abandoned');
+    return this.settleBy(claim, 'abandon', 'abandoned', [began]);
   }
 
   find(recordKey: string): Promise<RecordView | undefined> {
@@ -216,17 +217,28 @@ class TypeormStore implements IdempotencyStore {
     return this.hints.subscribe(recordKey, wake);
   }
 
+  private settleBy(
+    claim: ClaimRef,
+    statement: 'releaseBegun' | 'giveBack' | 'abandon',
+    settled: Settled,
+    values: readonly unknown[] = [],
+  ): Promise<WriteResult> {
+    const all = [recordKeyBytes(claim.recordKey), claim.claimToken, ...values];
+    return this.settle(claim, statement, settled, async (send, sql) => (await send(sql[statement], all))[0]);
+  }
+
   private async settle(
     { recordKey, claimToken }: ClaimRef,
-    statement: 'complete' | 'releaseBegun' | 'giveBack' | 'abandon',
-    values: readonly unknown[],
+    what: string,
     settled: Settled,
+    write: (send: Send, sql: Sql, end: number) => Promise<Row | undefined>,
   ): Promise<WriteResult> {
-    const key = [recordKeyBytes(recordKey), claimToken];
-    const written = await this.call(statement, async (send, sql) => {
-      const [row] = await send(sql[statement], [...key, ...values]);
+    const written = await this.call(what, async (send, sql, _tables, end) => {
+      const row = await write(send, sql, end);
       if (row) this.sweepAfter(recordKey, row);
-      return row !== undefined || (await send(sql.isSettledBy, [...key, settled])).length > 0;
+      return (
+        row !== undefined || (await send(sql.isSettledBy, [recordKeyBytes(recordKey), claimToken, settled])).length > 0
+      );
     });
     if (written) this.hints.changed(recordKey);
     return written ? 'written' : 'lost';
@@ -242,7 +254,10 @@ class TypeormStore implements IdempotencyStore {
     void this.call('sweep', (send, { sweep }) => send(sweep, [recordKeyBytes(recordKey)])).catch(() => undefined);
   }
 
-  private call<T>(what: string, work: (send: Send, sql: Sql, tables: QuotedTables) => Promise<T>): Promise<T> {
+  private call<T>(
+    what: string,
+    work: (send: Send, sql: Sql, tables: QuotedTables, end: number) => Promise<T>,
+  ): Promise<T> {
     let parts: Parts;
     try {
       parts = this.parts();
@@ -252,7 +267,7 @@ class TypeormStore implements IdempotencyStore {
         new IdempotencyStoreError(cause instanceof Error ? cause.message : String(cause), { cause }),
       );
     }
-    return this.calls.call(what, (send) => work(send, parts.sql, parts.quoted));
+    return this.calls.call(what, (send, end) => work(send, parts.sql, parts.quoted, end));
   }
 
   private parts(): Parts {
@@ -260,35 +275,14 @@ class TypeormStore implements IdempotencyStore {
       const connector = postgresConnector(this.dataSource);
       const tables = findTables(this.dataSource, this.settings);
       const quoted = quoteTables(tables);
-      this.known = { connector, tables, quoted, sql: { ...postgresSql(quoted), ...logsSql(quoted) } };
+      this.known = {
+        connector,
+        tables,
+        quoted,
+        sql: { ...postgresSql(quoted), ...batchesSql(quoted), ...logsSql(quoted) },
+      };
     }
     return this.known;
-  }
-}
-
-async function dataSourceOf(given: string | DataSource | undefined, container: StoreContainer): Promise<DataSource> {
-  const dataSource = typeof given === 'object' ? given : await registeredDataSource(given, container);
-  const { type } = dataSource.options;
-  if (type !== 'postgres') {
-    throw new IdempotencyConfigError(
-      `typeormStore: the DataSource's type is '${type}', and only 'postgres' can keep records. Elsewhere the one statement that a claim is does not exist: the upserts of MySQL, MariaDB and SQLite drivers silently lose their condition, and a running claim would be stolen. Name a Postgres DataSource with the \`dataSource\` option, or use redisStore or memoryStore.`,
-    );
-  }
-  return dataSource;
-}
-
-async function registeredDataSource(name: string | undefined, container: StoreContainer): Promise<DataSource> {
-  // The unnamed one is registered under TypeORM's class itself.
-  const token = name === undefined ? DataSource : (await import('@nestjs/typeorm')).getDataSourceToken(name);
-  try {
-    return container.get<DataSource>(token);
-  } catch (cause) {
-    throw new IdempotencyConfigError(
-      name === undefined
-        ? 'typeormStore: the application has no DataSource. Import TypeOrmModule.forRoot(…), or give one with the `dataSource` option (a name, or a DataSource).'
-        : `typeormStore: the application has no DataSource named '${name}'. Give TypeOrmModule.forRoot the same \`name\`, or correct the \`dataSource\` option.`,
-      { cause },
-    );
   }
 }
 
