@@ -46,6 +46,11 @@ export class StreamingApp {
     return (await send(`${this.process.url}/stats`, { method: 'GET' })).json<StreamingStats>();
   }
 
+  /** After a full collection of garbage. */
+  async collect(): Promise<StreamingStats> {
+    return (await send(`${this.process.url}/collect`, { body: {} })).json<StreamingStats>();
+  }
+
   async find(path: string, key: string): Promise<RecordView | undefined> {
     return (await this.ask<{ record?: RecordView }>('find', path, key)).record;
   }
