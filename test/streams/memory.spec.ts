@@ -78,7 +78,7 @@ describeServers('what streams leave in a process', (backend) => {
         );
         expect(subscribers).toBe(0);
         expect(timers).toBeLessThanOrEqual(before[i]!.timers + 5);
-        // What the last answers take in the replay cache, and what a pool has grown by, does not depend on how many there were.
+        // Pools and caches grow by something; what each stream left behind would add up, of more streams all the more.
         expect(grown).toBeLessThan(4 * MB + STREAMS * 2 * 1024);
         expect(apps[i]!.process.output).not.toContain('MaxListeners');
       }
@@ -107,7 +107,7 @@ describeServers('what streams leave in a process', (backend) => {
   /** When the last source has come to its end. */
   async function settled(app: StreamingApp): ReturnType<StreamingApp['collect']> {
     await eventually(async () => (await app.stats()).open === 1, 'the end of the responses');
-    // Detached sources run on; the replay cache lets go after 2 s, and a purge comes once a minute.
+    // Sources whose clients have left run on for a moment.
     let last = await app.collect();
     await eventually(async () => {
       const now = await app.collect();
