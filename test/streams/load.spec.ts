@@ -11,7 +11,7 @@ import { BOOT_MS, killAll, StreamingApp } from './support/streaming-apps.js';
 const LONGEST_P99_MS = 10_000;
 
 /** How many at once; each has 20 events a second. */
-const STREAMS = Number(process.env['STREAM_LOAD'] ?? 100);
+const STREAMS = Number(process.env['STREAM_LOAD'] ?? 500);
 const SECONDS = Number(process.env['STREAM_LOAD_SECONDS'] ?? 4);
 const EVENTS = SECONDS * 20;
 const MB = 1024 * 1024;

@@ -49,6 +49,13 @@ describe('what waits at the same moment', () => {
     return row;
   }
 
+  async function appends(): Promise<number> {
+    const [row] = (await dataSource.query(
+      `SELECT sum(calls)::integer AS appends FROM pg_stat_statements WHERE query LIKE 'WITH held%' AND query LIKE '%stream_tail = w.last_seq%'`,
+    )) as [{ appends: number }];
+    return row.appends;
+  }
+
   it('is one statement: 200 claims are four, and 200 completions', async () => {
     const requests = many(200, () => request());
     const claims = await Promise.all(requests.map((own) => store.claim(own)));
@@ -86,6 +93,34 @@ describe('what waits at the same moment', () => {
     const { claims, completions } = await statements();
     expect(claims).toBeLessThan(640 / 4);
     expect(completions).toBeLessThan(640 / 4);
+  });
+
+  it('appends of different streams are one statement; those of one stream are not, and keep their order', async () => {
+    const log = store.events!;
+    const owns = many(60, () => request());
+    await Promise.all(owns.map((own) => store.claim(own)));
+    const item = (text: string): Uint8Array[] => [Buffer.from(text), Buffer.from('')];
+    const append = (own: Request, index: number, firstSeq: number): Promise<string> => {
+      const head = firstSeq === 1 ? { head: { status: 200, headers: [] } } : {};
+      return log.append(own, { firstSeq, items: item(`${index} from ${firstSeq}`), ...head }, 60_000);
+    };
+    for (const firstSeq of [1, 3, 5]) {
+      const results = await Promise.all(owns.map((own, index) => append(own, index, firstSeq)));
+      expect(new Set(results)).toEqual(new Set(['written']));
+    }
+    expect(await appends()).toBe(3);
+    // Sent again, beside others and itself, as after lost replies; and one that would leave a gap.
+    const results = await Promise.all([
+      ...owns.flatMap((own, index) => [append(own, index, 5), append(own, index, 5)]),
+      append(owns[0]!, 0, 50),
+    ]);
+    expect(results).toEqual([...many(120, () => 'written'), 'lost']);
+    for (const [index, own] of owns.entries()) {
+      const { recordId, attempt } = (await store.find(own.recordKey))!;
+      const page = await log.read({ recordKey: own.recordKey, recordId, attempt }, 0, 1_000_000);
+      const texts = page!.items.map(({ seq, bytes }) => [seq, Buffer.from(bytes).toString()]);
+      expect(texts).toEqual([1, 3, 5].flatMap((seq) => [...[[seq, `${index} from ${seq}`]], [seq + 1, '']]));
+    }
   });
 
   it('is planned once for statements of any size', async () => {
@@ -260,7 +295,10 @@ describe('in one statement', () => {
     const { quoteTables, tablesInDataSource } = await import('../../lib/stores/typeorm/table-name.js');
     const runner = dataSource.createQueryRunner();
     await runner.startTransaction();
-    const sql = batchesSql(quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined)));
+    const { logsSql } = await import('../../lib/stores/typeorm/logs.sql.js');
+    const tables = quoteTables(tablesInDataSource(dataSource, 'idempotency_records', undefined));
+    const { claim, complete } = batchesSql(tables);
+    const { append } = logsSql(tables);
     await runner.query('SET LOCAL plan_cache_mode = force_generic_plan');
     await runner.query('DELETE FROM idempotency_records');
     for (const rows of [2, 50, 500]) {
@@ -272,10 +310,11 @@ describe('in one statement', () => {
         [rows],
       );
       await runner.query('ANALYZE idempotency_records');
-      for (const { what, text } of [sql.claim, sql.complete]) {
+      for (const { what, text } of [claim, complete, append]) {
+        const parameters = Math.max(...[...text.matchAll(/\$(\d+)/g)].map(([, number]) => Number(number)));
         await runner.query(`PREPARE small AS ${text}`);
         const plan = JSON.stringify(
-          await runner.query('EXPLAIN EXECUTE small (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)'),
+          await runner.query(`EXPLAIN EXECUTE small (${many(parameters, () => 'NULL').join(', ')})`),
         );
         expect([what, /Seq Scan on idempotency_records/.test(plan)]).toEqual([what, false]);
         expect(plan).toMatch(/Index Scan (using|on) .{0,4}PK_/);

@@ -1,5 +1,6 @@
-import { once, repeatable, type Statement } from './postgres.sql.js';
-import { fromNow, HELD, isOver, millis, PRIOR_RECORD_ID, PRIOR_STREAM_ID, WROTE } from './sql-parts.js';
+import { once, repeatable, shared, type Statement } from './postgres.sql.js';
+import { BY_KEY, OF_ONE_ROW, patience } from './shared-sql.js';
+import { fromNow, HELD, isOver, LIVE, millis, PRIOR_RECORD_ID, PRIOR_STREAM_ID, WROTE } from './sql-parts.js';
 import type { QuotedTables } from './table-name.js';
 
 /** More batches than this are not sent at once, however small they are. */
@@ -16,8 +17,8 @@ export interface LogsSql {
 
 /** The statements about streams, steps and requests to cancel. `$1` and `$2` are record key and claim token. */
 export function logsSql({ records, events, steps }: QuotedTables): LogsSql {
-  const renewed = `lease_until = ${fromNow('$3')},
-    expires_at = CASE WHEN r.keep_abandoned THEN NULL ELSE ${fromNow('$3 + r.retention_ms')} END`;
+  const renewed = (leaseMs: string): string => `lease_until = ${fromNow(leaseMs)},
+    expires_at = CASE WHEN r.keep_abandoned THEN NULL ELSE ${fromNow(`${leaseMs} + r.retention_ms`)} END`;
   return {
     // Race closed: a producer that slept past its lease appends beside the takeover. An INSERT …
     // SELECT … WHERE the claim is live would not see that: it judges the row as it was when it began,
@@ -25,23 +26,26 @@ export function logsSql({ records, events, steps }: QuotedTables): LogsSql {
     // has it and judges what became of it; where no row is left, nothing is inserted.
     // The row's lock also puts the appends of a stream in order: no reader ever sees a gap.
     // A repeated batch finds the log ending with its own last item: the lease moves, the rest is there.
-    append: repeatable(
+    append: shared(
       'append',
       `WITH held AS (
   UPDATE ${records} AS r SET
     stream_id = COALESCE(r.stream_id, r.claim_token),
-    stream_head = COALESCE(r.stream_head, $5::text),
-    stream_tail = $6::integer,
-    ${renewed}
-  WHERE ${HELD} AND (r.stream_tail = $6 OR (COALESCE(r.stream_tail, 0) = $4::integer - 1 AND COALESCE(r.stream_head, $5) IS NOT NULL))
-  ${WROTE}, r.stream_id
+    stream_head = COALESCE(r.stream_head, w.head),
+    stream_tail = w.last_seq,
+    ${renewed('w.lease_ms')}
+  FROM unnest($1::bytea[], $2::uuid[], $3::bigint[], $4::integer[], $5::text[], $6::integer[], $7::text[], $8::bytea[])
+    WITH ORDINALITY AS w (record_key, claim_token, lease_ms, first_seq, head, last_seq, sizes, data, n)
+  WHERE ${patience('$9')} AND ${OF_ONE_ROW} AND r.record_key = w.record_key AND ${BY_KEY} AND r.claim_token = w.claim_token AND ${LIVE}
+    AND (r.stream_tail = w.last_seq OR (COALESCE(r.stream_tail, 0) = w.first_seq - 1 AND COALESCE(r.stream_head, w.head) IS NOT NULL))
+  ${WROTE}, r.stream_id, w.n, w.last_seq, w.sizes, w.data
 ),
 items AS (
   INSERT INTO ${events} (stream_id, last_seq, sizes, data)
-  SELECT held.stream_id, $6, $7::integer[], $8::bytea FROM held
+  SELECT stream_id, last_seq, sizes::integer[], data FROM held
   ON CONFLICT (stream_id, last_seq) DO NOTHING
 )
-SELECT cancel_requested FROM held`,
+SELECT n, cancel_requested FROM held`,
     ),
 
     // Decides nothing. One statement, hence one moment for state, tail and items. Batches are keyed by
@@ -77,7 +81,7 @@ ORDER BY last_seq NULLS FIRST`,
       'save a step',
       `WITH held AS (
   UPDATE ${records} AS r SET has_steps = true,
-    ${renewed}
+    ${renewed('$3')}
   WHERE ${HELD} ${WROTE}, r.record_id
 ),
 finished AS (

@@ -5,25 +5,32 @@ import type { StepLog } from '../../core/step-log.js';
 import type { RenewResult } from '../../core/store.js';
 import type { LogsSql } from './logs.sql.js';
 import type { Send } from './postgres-calls.js';
+import type { AppendItem } from './record-batches.js';
 import { bytesOf, headOf, number, recordKeyBytes, renewResult, text, toBuffer, type Row } from './record-row.js';
+import type { StatementBatch } from './statement-batch.js';
 
 /** One call of the store, with its deadline. */
-export type Call = <T>(what: string, work: (send: Send, sql: LogsSql) => Promise<T>) => Promise<T>;
+export type Call = <T>(what: string, work: (send: Send, sql: LogsSql, end: number) => Promise<T>) => Promise<T>;
 
 /** The event logs: the head and the tail of a stream in its record's row, the items in a table, a row for each batch. */
 export class PostgresEventLog implements EventLog {
   constructor(
     private readonly call: Call,
+    private readonly appends: StatementBatch<AppendItem>,
     private readonly appended: (recordKey: string) => void,
   ) {}
 
   async append(claim: ClaimRef, { firstSeq, items, head }: StreamBatch, leaseMs: number): Promise<RenewResult> {
-    const values = [
-      ...[recordKeyBytes(claim.recordKey), claim.claimToken, Math.round(leaseMs)],
-      ...[firstSeq, head ? JSON.stringify({ status: head.status, headers: head.headers }) : null],
-      ...[firstSeq + items.length - 1, items.map((bytes) => bytes.byteLength), Buffer.concat(items)],
-    ];
-    const [row] = await this.call('append', (send, { append }) => send(append, values));
+    const item = {
+      key: recordKeyBytes(claim.recordKey),
+      claimToken: claim.claimToken,
+      leaseMs: Math.round(leaseMs),
+      firstSeq,
+      head: head ? JSON.stringify({ status: head.status, headers: head.headers }) : null,
+      sizes: items.map((bytes) => bytes.byteLength),
+      data: Buffer.concat(items),
+    };
+    const row = await this.call('append', (_send, _sql, end) => this.appends.ask(item, end));
     if (row) this.appended(claim.recordKey);
     return renewResult(row);
   }

@@ -201,9 +201,10 @@ export function repeatable(what: string, text: string): Statement {
   return { what, text, repeatable: true };
 }
 
-export function named(statement: Statement): Statement {
-  const hash = createHash('sha256').update(statement.text).digest('hex');
-  return { ...statement, name: `idempotency_${hash.slice(0, 32)}` };
+/** For many callers at once, prepared by name. */
+export function shared(what: string, text: string): Statement {
+  const hash = createHash('sha256').update(text).digest('hex');
+  return { ...repeatable(what, text), name: `idempotency_${hash.slice(0, 32)}` };
 }
 
 export function once(what: string, text: string): Statement {

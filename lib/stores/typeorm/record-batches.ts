@@ -74,9 +74,45 @@ function answerBytes({ answer }: CompletionItem): number {
   return Buffer.isBuffer(body) ? body.byteLength : 0;
 }
 
-/** So many of the store's connections claims have for themselves, and completions: half. The rest waits, and goes out together. */
+/** So many of the store's connections each kind of statement may have at the same time: half. The rest waits, and goes out together. */
 function share(poolSize: number): number {
   return Math.max(1, Math.floor(poolSize / 2));
+}
+
+export interface AppendItem {
+  readonly key: Buffer;
+  readonly claimToken: string;
+  readonly leaseMs: number;
+  readonly firstSeq: number;
+  readonly head: string | null;
+  readonly sizes: readonly number[];
+  readonly data: Buffer;
+}
+
+/** The values of `LogsSql.append`. */
+function appendValues(items: readonly AppendItem[], patienceMs?: number): readonly unknown[] {
+  return [
+    byteaArray(items.map(({ key }) => key)),
+    items.map(({ claimToken }) => claimToken),
+    items.map(({ leaseMs }) => leaseMs),
+    items.map(({ firstSeq }) => firstSeq),
+    items.map(({ head }) => head),
+    items.map(({ firstSeq, sizes }) => firstSeq + sizes.length - 1),
+    // As texts, because the arrays of an array must all have one length.
+    items.map(({ sizes }) => `{${sizes.join(',')}}`),
+    ...[byteaArray(items.map(({ data }) => data)), patienceMs ?? null],
+  ];
+}
+
+export function appendBatch(calls: PostgresCalls, poolSize: number, sql: () => Statement): StatementBatch<AppendItem> {
+  return new StatementBatch<AppendItem>({
+    ...{ underWay: share(poolSize), order: byKey },
+    // Of two rows for one record the statement would write any one, and the other's claim look lost.
+    apart: ({ key }) => key.toString('latin1'),
+    bytes: ({ data }) => data.byteLength,
+    send: async (items, end) => calls.sendForMany(sql(), appendValues(items, PATIENCE_MS), end),
+    sendAlone: async (item, end) => calls.send(sql(), appendValues([item]), end),
+  });
 }
 
 export function claimBatch(calls: PostgresCalls, poolSize: number, sql: () => Statement): StatementBatch<ClaimItem> {

@@ -14,6 +14,8 @@ export interface BatchOptions<T> {
   readonly order: (a: T, b: T) => number;
   /** Items of different groups do not go out together. */
   readonly group?: (item: T) => string;
+  /** Two items for which it is the same do not go out together. */
+  readonly apart?: (item: T) => string;
   /** Bytes of an item's values, where they may be many. */
   readonly bytes?: (item: T) => number;
   /** Sends one statement for all of the items; the rows tell by `n`, from 1, whose they are. */
@@ -75,18 +77,21 @@ export class StatementBatch<T> {
 
   /** As much of what waits as goes together, oldest first. */
   private take(): Waiting<T>[] {
-    const { group, bytes } = this.options;
+    const { group, apart, bytes } = this.options;
     const now = performance.now();
     const left: Waiting<T>[] = [];
     const taken: Waiting<T>[] = [];
+    const alreadyIn = new Set<string>();
     let total = 0;
     for (const each of this.waiting) {
       // Its caller has been told already.
       if (each.end <= now) each.reject(new Error('it waited for its turn until the deadline'));
       else if (taken.length >= MOST_ROWS || total >= MOST_BYTES) left.push(each);
       else if (taken.length > 0 && group && group(each.item) !== group(taken[0]!.item)) left.push(each);
+      else if (apart && alreadyIn.has(apart(each.item))) left.push(each);
       else {
         taken.push(each);
+        if (apart) alreadyIn.add(apart(each.item));
         total += bytes?.(each.item) ?? 0;
       }
     }

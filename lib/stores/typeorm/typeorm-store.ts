@@ -21,10 +21,10 @@ import { findTables } from './find-table.js';
 import { logsSql, type LogsSql } from './logs.sql.js';
 import { PostgresCalls, type Send } from './postgres-calls.js';
 import { postgresConnector, type PostgresConnector } from './postgres-driver.js';
-import { PostgresEventLog, PostgresStepLog } from './postgres-logs.js';
+import { PostgresEventLog, PostgresStepLog, type Call } from './postgres-logs.js';
 import { dataSourceTransaction, PostgresTransactions, type RunInTransaction } from './postgres-transactions.js';
 import { postgresSql, type PostgresSql, type Settled, type Statement } from './postgres.sql.js';
-import { claimBatch, completionBatch, completionItem } from './record-batches.js';
+import { appendBatch, claimBatch, completionBatch, completionItem } from './record-batches.js';
 import type { RecordTableOptions } from './record-entity.js';
 import { answerValues, claimResult, recordKeyBytes, recordView, renewResult, type Row } from './record-row.js';
 import { dataSourceOf } from './registered-data-source.js';
@@ -117,8 +117,13 @@ class TypeormStore implements IdempotencyStore {
       patienceMs: deadlineMs,
     });
     const changed = (recordKey: string): void => this.hints.changed(recordKey);
-    this.events = new PostgresEventLog((what, work) => this.call(what, work), changed);
-    this.steps = new PostgresStepLog((what, work) => this.call(what, work));
+    const call: Call = (what, work) => this.call(what, (send, sql, _tables, end) => work(send, sql, end));
+    this.events = new PostgresEventLog(
+      call,
+      appendBatch(this.calls, poolSize, () => this.parts().sql.append),
+      changed,
+    );
+    this.steps = new PostgresStepLog(call);
     this.transactions = new PostgresTransactions({
       ...{ dataSource, deadlineMs, begin: settings.transaction ?? dataSourceTransaction },
       complete: () => this.completeAnywhere ?? this.parts().sql.complete,
