@@ -128,7 +128,9 @@ class Message {
     const fate = fateOfRefusal(error);
     if (error instanceof IdempotencyError) {
       this.log(error, fate);
-      this.outer.error((await loadMicroservices()).exception(rpcErrorBody(error), error));
+      // Nobody is to be told, and nothing is wrong: Nest would log each one as an error of the application.
+      if (this.route.isEvent && this.delivery && error.code === 'idempotency_in_progress') this.outer.complete();
+      else this.outer.error((await loadMicroservices()).exception(rpcErrorBody(error), error));
     } else {
       this.outer.error(error);
     }
