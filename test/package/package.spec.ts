@@ -7,8 +7,8 @@ import { hasRedis } from '../support/redis-server.js';
 import { ensureBuilt, install, isOffline, pack, root, temporaryDirectory, type Consumer } from './consumer.js';
 
 const run = promisify(execFile);
-const optional = ['typeorm', 'pg', 'ioredis', 'redis', '@nestjs/typeorm'];
-const optionalAtOthers = ['@nestjs/swagger', '@nestjs/microservices', '@opentelemetry/api'];
+const optional = ['typeorm', 'pg', 'ioredis', 'redis', '@nestjs/typeorm', '@nestjs/microservices'];
+const optionalAtOthers = ['@nestjs/swagger', '@opentelemetry/api'];
 
 beforeAll(ensureBuilt, 120_000);
 
