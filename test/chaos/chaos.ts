@@ -53,6 +53,16 @@ const PATIENCE_MS = 60_000;
  * @throws where a part fails, and where the signal comes; nothing is left behind in either case
  */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
+  // Servers are children that keep no process alive; waiting for one to start or stop must not end this one.
+  const alive = setInterval(() => undefined, 1_000);
+  try {
+    return await runOnCluster(options);
+  } finally {
+    clearInterval(alive);
+  }
+}
+
+async function runOnCluster(options: ChaosOptions): Promise<ChaosResult> {
   const {
     store,
     mode,
@@ -80,8 +90,6 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     ...(prepare && { prepare }),
   });
   const client = new Client(4 * leaseMs);
-  // Servers are children that keep no process alive; waiting for one to stop must not end this one.
-  const alive = setInterval(() => undefined, 1_000);
   try {
     signal.throwIfAborted();
     const marker = `marker${randomBytes(6).toString('hex')}`;
@@ -114,7 +122,6 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   } finally {
     client.close();
     await cluster.stop();
-    clearInterval(alive);
   }
 }
 

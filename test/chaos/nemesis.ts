@@ -41,6 +41,7 @@ export function plan(
 ): PlannedFault[] {
   const draw = random(seed);
   const faults: PlannedFault[] = [];
+  if (kinds.length === 0) return faults;
   for (let at = 500; at < seconds * 1_000; at += 100 + draw() * 700) {
     const kind = pick(draw, kinds);
     faults.push({ at: Math.round(at), kind, app: whole(draw, apps), ...extent(draw, kind, leaseMs) });

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 import { hasRedisServer } from '../support/redis-process.js';
 import { runChaos, type ChaosOptions } from './chaos.js';
 import { formatHistory, type History } from './checker/history.js';
+import { interruption } from './interruption.js';
 import { report } from './report.js';
 
 /**
@@ -49,13 +50,7 @@ function choose<T extends string>(given: string, known: readonly T[]): readonly 
   return known.includes(given as T) ? [given as T] : undefined;
 }
 
-const interrupted = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(name, () => {
-    console.error(`${name}: stopping everything`);
-    interrupted.abort();
-  });
-}
+const interrupted = interruption();
 
 const summaries: string[] = [];
 let isGood = true;
@@ -70,7 +65,7 @@ for (const store of stores) {
     continue;
   }
   for (const mode of modes) {
-    if (!interrupted.signal.aborted) isGood = (await one({ store, mode, seconds, seed })) && isGood;
+    if (!interrupted.aborted) isGood = (await one({ store, mode, seconds, seed })) && isGood;
   }
 }
 
@@ -83,10 +78,10 @@ async function one(options: ChaosOptions): Promise<boolean> {
   };
   let result;
   try {
-    result = await runChaos({ ...options, say, keep, signal: interrupted.signal });
+    result = await runChaos({ ...options, say, keep, signal: interrupted });
   } catch (error) {
     // What is broken off in the middle may well fail.
-    if (!interrupted.signal.aborted) console.error(error);
+    if (!interrupted.aborted) console.error(error);
     wasImpossible = true;
     return true;
   }
@@ -98,4 +93,4 @@ async function one(options: ChaosOptions): Promise<boolean> {
 }
 
 for (const summary of summaries) console.log(summary);
-process.exit(interrupted.signal.aborted ? 130 : !isGood ? 1 : wasImpossible ? 2 : 0);
+process.exit(interrupted.aborted ? 130 : !isGood ? 1 : wasImpossible ? 2 : 0);

@@ -96,7 +96,9 @@ async function startPostgresStore({ settings, sql }: Preparation): Promise<Store
 }
 
 async function startRedisStore({ args = [] }: Preparation): Promise<StoreServer> {
-  const server = await startRedis({ args: [...args] });
+  // With `everysec`, its default, what was acknowledged in the last two seconds is lost with the process
+  // where the disk is slow: an fsync that is under way holds back the next write to the file.
+  const server = await startRedis({ args: ['--appendfsync', 'always', ...args] });
   const withClient = async <T>(use: (client: Redis) => Promise<T>): Promise<T> => {
     const client = new Redis(server.url);
     client.on('error', () => undefined);

@@ -73,7 +73,13 @@ export class Workload {
     const operation = this.operation(this.newest - back);
     const draw = random();
     const other =
-      draw < 0.05 ? this.withOtherBody(operation) : draw < 0.1 ? this.withOtherTenant(operation) : operation;
+      draw < 0.05
+        ? this.withOtherBody(operation)
+        : draw < 0.08
+          ? this.withOtherTenant(operation)
+          : draw < 0.1
+            ? this.withShiftedSeparator(operation)
+            : operation;
     return { ...other, duplicates: random() < 0.5 ? 1 : 2 + whole(random, 4) };
   }
 
@@ -89,5 +95,11 @@ export class Workload {
 
   private withOtherTenant(operation: Operation): Operation {
     return { ...operation, tenant: `${operation.tenant}-other` };
+  }
+
+  /** Tenant and key of somebody else that look the same where they are joined by `::`. */
+  private withShiftedSeparator(operation: Operation): Operation {
+    const [first, ...rest] = operation.key.split('::');
+    return { ...operation, tenant: `${operation.tenant}::${first}`, key: rest.join('::') };
   }
 }

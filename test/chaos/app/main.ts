@@ -94,6 +94,7 @@ class ChargesModule {}
 function trouble(what: string, error: unknown): void {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   journal.write({ type: 'trouble', kind: 'process', server, what: `${what}: ${text}` });
+  console.error(`${what}: ${text}`);
 }
 process.on('unhandledRejection', (error) => trouble('unhandled rejection', error));
 process.on('uncaughtException', (error) => {

@@ -1,0 +1,94 @@
+import { parseArgs } from 'node:util';
+import { hasRedisServer } from '../../support/redis-process.js';
+import { runChaos } from '../chaos.js';
+import { interruption } from '../interruption.js';
+import { MUTANTS } from './all.js';
+import type { Mutant } from './mutant.js';
+
+/**
+ * npm run chaos:mutants -- [--only TEXT] [--seed S]
+ *
+ * Plants each bug in the library and runs the chaos that has to notice it. First the same runs without
+ * a bug, in which nothing may be found. Exit code 1: a bug survived, or something was found where there
+ * is none; 2: some could not be tried.
+ */
+const { values } = parseArgs({
+  options: {
+    /** Only the bugs whose name holds this. */
+    only: { type: 'string', default: '' },
+    seed: { type: 'string', default: '1' },
+  },
+});
+
+const FIRST_SECONDS = 5;
+/** Chance has a part in most of them: what is not found is looked for again, twice as long each time. */
+const MOST_TRIES = 3;
+/** Two processes start sooner than four, and are enough to be in each other's way. */
+const APPS = 2;
+
+interface Verdict {
+  readonly word: 'caught' | 'survived' | 'nothing found' | 'FOUND' | 'left out' | 'failed';
+  readonly rules?: readonly string[];
+  readonly error?: unknown;
+}
+
+const NO_BUG: readonly Mutant[] = (['redis', 'postgres'] as const).map((store) => ({
+  name: `no bug (${store})`,
+  ...{ store, mode: 'block', edits: [], caughtBy: [], crash: 0.005, cut: 0.02 },
+  faults: ['app_kill', 'app_stop', 'clock', 'proxy_delay', 'proxy_drop_replies', 'proxy_refuse', 'store_kill'],
+}));
+
+const signal = interruption();
+const seed = Number(values.seed);
+const chosen = MUTANTS.filter(({ name }) => name.includes(values.only));
+if (chosen.length === 0 || !Number.isInteger(seed)) {
+  console.error('chaos:mutants: [--only TEXT of a name] [--seed S]');
+  process.exit(2);
+}
+const redis = hasRedisServer();
+if (!redis) console.error('chaos:mutants: there is no redis-server on the PATH: what needs one is left out.');
+
+const began = performance.now();
+const verdicts: Verdict[] = [];
+for (const mutant of [...NO_BUG, ...chosen]) {
+  if (signal.aborted) break;
+  const from = performance.now();
+  const verdict = await judge(mutant);
+  verdicts.push(verdict);
+  const seconds = ((performance.now() - from) / 1_000).toFixed(0);
+  const rules = verdict.rules && verdict.rules.length > 0 ? ` by ${verdict.rules.join(', ')}` : '';
+  console.log(`${mutant.name} (${mutant.store}, ${mutant.mode}) → ${verdict.word}${rules} [${seconds} s]`);
+  if (verdict.error !== undefined && !signal.aborted) console.error(verdict.error);
+}
+
+async function judge(mutant: Mutant): Promise<Verdict> {
+  const { store, mode, faults, edits, prepare, crash = 0, cut = 0, caughtBy } = mutant;
+  if (store === 'redis' && !redis) return { word: 'left out' };
+  const isReal = caughtBy.length > 0;
+  let rules: string[] = [];
+  for (let tries = 0; tries < (isReal ? MOST_TRIES : 1); tries++) {
+    const seconds = FIRST_SECONDS * 2 ** tries;
+    try {
+      const { violations } = await runChaos({
+        ...{ store, mode, faults, edits, crash, cut, seconds, signal, apps: APPS, seed: seed + tries },
+        ...(prepare && { prepare }),
+      });
+      rules = [...new Set(violations.map(({ invariant }) => invariant))].sort();
+    } catch (error) {
+      return { word: 'failed', error };
+    }
+    if (!isReal) return { word: rules.length === 0 ? 'nothing found' : 'FOUND', rules };
+    if (caughtBy.some((rule) => rules.includes(rule))) return { word: 'caught', rules };
+  }
+  return { word: 'survived', rules };
+}
+
+const count = (word: Verdict['word']): number => verdicts.filter((verdict) => verdict.word === word).length;
+const minutes = ((performance.now() - began) / 60_000).toFixed(1);
+console.log(
+  `chaos:mutants: ${count('caught')} of ${chosen.length} caught, ${count('survived')} survived, ` +
+    `${count('FOUND')} runs without a bug in which something was found, ` +
+    `${count('left out') + count('failed')} not tried, ${minutes} minutes`,
+);
+const isBad = count('survived') + count('FOUND') > 0;
+process.exit(signal.aborted ? 130 : isBad ? 1 : count('left out') + count('failed') > 0 ? 2 : 0);
