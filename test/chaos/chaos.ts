@@ -93,7 +93,7 @@ async function runOnCluster(options: ChaosOptions): Promise<ChaosResult> {
   try {
     signal.throwIfAborted();
     const marker = `marker${randomBytes(6).toString('hex')}`;
-    const load = new Load(cluster, client, new Workload(random(seed), marker, leaseMs), seed);
+    const load = new Load(cluster, client, new Workload(random(seed), marker, leaseMs), mode, seed);
     const nemesis = new Nemesis(cluster, signal);
     say(`load and faults for ${seconds} s (${store}, ${mode}, seed ${seed})`);
     const enough = endAfter(seconds * 1_000, signal);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { oneOf, random, type Random } from '../simulation/random.js';
-import type { RequestEvent } from './checker/history.js';
+import type { RequestEvent, Settings } from './checker/history.js';
 import type { Client } from './client.js';
 import type { Cluster } from './cluster.js';
 import { OPERATIONS, type Operation, type Workload } from './workload.js';
@@ -21,6 +21,7 @@ export class Load {
     private readonly cluster: Cluster,
     private readonly client: Client,
     private readonly workload: Workload,
+    private readonly mode: Settings['mode'],
     private readonly seed: number,
   ) {}
 
@@ -49,12 +50,16 @@ export class Load {
   private async finishOne(operation: Operation, draw: Random): Promise<void> {
     for (let tries = 1; ; tries++) {
       const event = await this.ask(operation, draw);
-      const isLast =
-        event !== undefined && (isDecided(event) || event.answer.kind === 'unknown' || tries === MOST_TRIES);
+      const isLast = event !== undefined && (isDecided(event) || this.isStuck(event) || tries === MOST_TRIES);
       if (event) this.events.push(isLast ? { ...event, final: true } : event);
       if (isLast) return;
       await sleep(100);
     }
+  }
+
+  /** Where nothing runs twice, an unknown outcome stays so; elsewhere the next retry runs. */
+  private isStuck({ answer }: RequestEvent): boolean {
+    return answer.kind === 'unknown' && this.mode === 'block';
   }
 
   private async work(draw: Random, signal: AbortSignal): Promise<void> {
