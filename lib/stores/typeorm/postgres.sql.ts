@@ -87,7 +87,7 @@ WHERE ${HELD} ${WROTE}`,
       'release',
       `UPDATE ${table} AS r SET
   given_back_token = r.claim_token,
-  prior = NULL,
+  prior = NULLIF(r.prior -> 'prior', 'null'::jsonb),
   state = COALESCE(r.prior ->> 'state', 'released'),
   record_id = COALESCE((r.prior ->> 'record_id')::uuid, r.record_id),
   operation = COALESCE(r.prior ->> 'operation', r.operation),

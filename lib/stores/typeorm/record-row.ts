@@ -102,7 +102,8 @@ function claimOf({ recordKey, claimToken }: ClaimRequest, row: Row): Claim {
     recordId: text(row, 'record_id'),
     attempt: number(row, 'attempt'),
     fencingToken: number(row, 'fencing_token'),
-    tookOver: row['prior_state'] === 'abandoned',
+    // A claim that is over but may yet be undone looks abandoned to everybody.
+    tookOver: row['prior_state'] === 'abandoned' || row['prior_state'] === 'in_progress',
   };
 }
 

@@ -28,8 +28,19 @@ export const FENCE = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
  */
 export const DURABLE = `CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END`;
 
+/**
+ * What the claim that is taken over would put back, if it is undone in its turn. One step deep: a
+ * handler that crashes again and again must not make the row longer each time. A claim taken over
+ * beyond that is put back as an abandoned run, which is what it looks like to everybody.
+ */
+const PRIOR_OF_PRIOR = `CASE WHEN r.state = 'in_progress' AND r.prior ->> 'prior' IS NULL THEN r.prior END`;
+
 /** What giveBack needs to put the record back; the answer is missing because a completed record is never claimed. */
-export const PRIOR = `jsonb_build_object('state', CASE r.state WHEN 'released' THEN 'released' ELSE 'abandoned' END, ${[
+export const PRIOR = `jsonb_build_object('state', CASE
+  WHEN r.state = 'released' THEN 'released'
+  WHEN r.state = 'in_progress' AND r.prior ->> 'prior' IS NULL THEN 'in_progress'
+  ELSE 'abandoned'
+END, 'prior', ${PRIOR_OF_PRIOR}, ${[
   'record_id',
   'operation',
   'fingerprint',

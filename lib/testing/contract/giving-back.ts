@@ -23,6 +23,15 @@ async function undo(b: Bench, { late = false, takeOver = false } = {}): Promise<
   assert.deepEqual(essence(await b.view()), essence(before), 'after writes of the undone claim');
 }
 
+/** A claim whose reply was lost until its lease had ended, and the one that took it over, to which the same happened. */
+async function undoTwoInARow(b: Bench): Promise<void> {
+  const before = await b.view();
+  const first = await b.lapsed({ takeOver: true });
+  const second = await b.claim({ takeOver: true });
+  for (const claim of [second, first]) assert.equal(await b.store.release(claim, { began: false }), 'written');
+  assert.deepEqual(essence(await b.view()), essence(before));
+}
+
 /** `release` and `abandon`. */
 export const givingBackCases: CaseGroup = {
   title: 'release and abandon',
@@ -130,6 +139,30 @@ export const givingBackCases: CaseGroup = {
       await b.lapsed();
       await undo(b, { late: true, takeOver: true });
       await b.asks('abandoned');
+    },
+
+    'two takeovers in a row that are undone leave an abandoned record as it was': async (b) => {
+      const run = await b.lapsed();
+      await undoTwoInARow(b);
+      await b.asks('abandoned');
+      const next = await b.claim({ takeOver: true });
+      assert.deepEqual([next.attempt, next.tookOver, next.recordId], [2, true, run.recordId]);
+    },
+
+    'two claims in a row that are undone leave a released record as it was': async (b) => {
+      const run = await b.released();
+      await undoTwoInARow(b);
+      const next = await b.claim();
+      assert.deepEqual([next.attempt, next.tookOver, next.recordId], [2, false, run.recordId]);
+    },
+
+    'two claims in a row that are undone leave no record where there was none': async (b) => {
+      const first = await b.lapsed();
+      const second = await b.claim({ takeOver: true });
+      assert.equal(second.tookOver, true);
+      for (const claim of [second, first]) assert.equal(await b.store.release(claim, { began: false }), 'written');
+      assert.equal(await b.store.find(b.recordKey), undefined);
+      assert.equal((await b.claim()).attempt, 1);
     },
 
     'a release without a run under a foreign token is lost, also after the lease': async (b) => {

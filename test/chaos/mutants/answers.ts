@@ -9,7 +9,7 @@ const REPLAY =
 export const answerMutants: readonly Mutant[] = [
   {
     name: 'the answer goes out before its record is written',
-    ...{ store: 'redis', mode: 'block', faults: ['proxy_delay', 'app_kill'], crash: 0.01, caughtBy: ['I8', 'I16'] },
+    ...{ store: 'redis', mode: 'block', faults: ['proxy_blackhole', 'store_stop'], caughtBy: ['I8', 'I16'] },
     edits: [
       edit(
         'lib/core/engine.ts',
