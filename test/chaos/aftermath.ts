@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { recordKeyOf } from '../../lib/core/record-key.js';
 import { machineNow } from './app/settings.js';
 import type { Event } from './checker/history.js';
@@ -8,7 +9,12 @@ import { digestOf } from './digest.js';
 import { OPERATIONS, type Operation } from './workload.js';
 
 /** What lies in the store at the end, for every key that was used, and what is still there that should be gone. */
-export async function dump(cluster: Cluster, used: ReadonlyMap<string, Operation>): Promise<Event[]> {
+export async function dump(
+  cluster: Cluster,
+  used: ReadonlyMap<string, Operation>,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<Event[]> {
   const events: Event[] = [{ type: 'mark', what: 'dump', at: machineNow() }];
   const subjects = new Map<string, string>();
   await cluster.store.withStore(async (store) => {
@@ -28,6 +34,8 @@ export async function dump(cluster: Cluster, used: ReadonlyMap<string, Operation
       });
     }
   });
+  // The last requests have made new records; those with a brief retention must be gone by now.
+  await sleep(waitMs, undefined, { signal });
   for (const { recordKey, forMs } of await cluster.store.overdue()) {
     const subject = subjects.get(recordKey) ?? recordKey;
     events.push({ type: 'record', subject, state: 'over', remainingMs: -forMs });

@@ -22,7 +22,7 @@ export const answerMutants: readonly Mutant[] = [
   {
     name: 'a refusal below 500 is not recorded',
     ...{ store: 'redis', mode: 'block', faults: [], caughtBy: ['I1', 'I6'] },
-    edits: [edit('lib/http/record-when.ts', 'status < 500 && !RELEASED_STATUSES.has(status)', 'status < 400')],
+    edits: [edit('lib/core/record-when.ts', 'status < 500 && !RELEASED_STATUSES.has(status)', 'status < 400')],
   },
   {
     name: 'an answer that JSON cannot hold is forgotten, and runs again',

@@ -15,8 +15,14 @@ export const keepingMutants: readonly Mutant[] = [
   {
     name: 'a commit is answered before it is on the disk',
     ...{ store: 'postgres', mode: 'block', faults: ['store_kill'], caughtBy: ['I1', 'I6', 'I16'] },
-    prepare: { settings: { synchronous_commit: 'off', wal_writer_delay: '10s' } },
-    edits: [edit('lib/stores/typeorm/sql-parts.ts', `set_config('synchronous_commit', 'on', true)`, `'off'`)],
+    prepare: { settings: { wal_writer_delay: '10s' } },
+    edits: [
+      edit(
+        'lib/stores/typeorm/sql-parts.ts',
+        `= 'off' THEN set_config('synchronous_commit', 'on', true)`,
+        `= 'on' THEN set_config('synchronous_commit', 'off', true)`,
+      ),
+    ],
   },
   {
     name: 'Redis is used without its append-only file',

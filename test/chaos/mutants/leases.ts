@@ -52,7 +52,7 @@ write_answer(5`,
     edits: [
       edit(
         'lib/core/engine.ts',
-        `if (settled === 'lost') return this.answerOfRecord(claim, call.fingerprint, outcome);`,
+        `if (settled === 'lost') return answerOfRecord(this.store, claim, call.fingerprint, outcome);`,
         `if (settled === 'lost') return { kind: 'ran', outcome };`,
       ),
     ],
