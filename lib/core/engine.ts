@@ -9,13 +9,13 @@ import { answerOfRecord } from './late-run.js';
 import type { RunPolicy } from './policy.js';
 import type { RecordedAnswer, RecordView } from './record.js';
 import { recordKeyOf, type RecordName } from './record-key.js';
-import { recover } from './recover.js';
+import { NO_PROVIDERS, recover } from './recover.js';
 import { outcomeUnknownError, reusedError } from './refusals.js';
 import { ReplayCache, type ReplayCacheLimits } from './replay-cache.js';
 import { settleRun, undoClaim, type RunOutcome } from './settle.js';
 import { runInTransaction } from './run-in-transaction.js';
 import { SharedLooks } from './shared-looks.js';
-import type { ClaimRequest, ClaimResult, IdempotencyStore, WriteResult } from './store.js';
+import type { ClaimRequest, ClaimResult, IdempotencyStore, StoreContainer, WriteResult } from './store.js';
 import { streamOf, Streams } from './streams/streams.js';
 
 /** One idempotent operation, ready to be claimed. */
@@ -59,6 +59,7 @@ export class Engine {
     private readonly store: IdempotencyStore,
     replayCache: ReplayCacheLimits | false,
     maxDetachedStreams = Infinity,
+    private readonly providers: StoreContainer = NO_PROVIDERS,
   ) {
     this.replays = new ReplayCache(replayCache);
     this.streams = new Streams(store, maxDetachedStreams);
@@ -233,7 +234,7 @@ export class Engine {
     this.runs.add(active);
     try {
       if (claim.tookOver && inDoubt && typeof afterCrash === 'function') {
-        const recovered = await recover(inDoubt, active, afterCrash);
+        const recovered = await recover(inDoubt, active, afterCrash, this.providers);
         if (recovered.kind !== 'rerun') return await this.settle<T>(call, active, recovered);
       }
       if (!call.policy.transaction) return await this.settle(call, active, await run(active));

@@ -1,5 +1,6 @@
 import type { RecordView } from './record.js';
 import type { IdempotencyRunContext } from './context.js';
+import type { StoreContainer } from './store.js';
 import type { StreamLimits } from './streams/recorder.js';
 
 /**
@@ -19,11 +20,12 @@ export type Settlement = 'rerun' | { readonly completed: SettledAnswer };
 /**
  * Asked when a run ended without telling its outcome; asks the provider, say, and answers
  * `{ completed: answer }`, `'rerun'` or `'block'` (still unknown). Only one process asks at a time.
- * A throw is `'block'`.
+ * A throw is `'block'`. `providers` gives the application's own services, which a decorator cannot inject.
  */
 export type RecoverFunction = (
   record: RecordView,
   context: IdempotencyRunContext,
+  providers: StoreContainer,
 ) => Settlement | 'block' | Promise<Settlement | 'block'>;
 
 /** What the engine needs to know about an operation besides its name and payload. All times in milliseconds. */

@@ -4,6 +4,14 @@ import { withRun } from './context.js';
 import type { RecoverFunction } from './policy.js';
 import type { RecordView } from './record.js';
 import type { RunOutcome } from './settle.js';
+import type { StoreContainer } from './store.js';
+
+/** Of an engine that is in no application. */
+export const NO_PROVIDERS: StoreContainer = {
+  get() {
+    throw new Error('There is no application whose providers could be given.');
+  },
+};
 
 type Recovered = { readonly kind: 'rerun' } | RunOutcome<never>;
 
@@ -14,7 +22,12 @@ type Recovered = { readonly kind: 'rerun' } | RunOutcome<never>;
  *
  * A function that throws, or says something else, leaves the outcome unknown: guessing pays twice.
  */
-export async function recover(inDoubt: RecordView, run: ActiveRun, ask: RecoverFunction): Promise<Recovered> {
+export async function recover(
+  inDoubt: RecordView,
+  run: ActiveRun,
+  ask: RecoverFunction,
+  providers: StoreContainer = NO_PROVIDERS,
+): Promise<Recovered> {
   const { signal, attempt } = run.context;
   // Another attempt came between: the record that was seen is not the one in doubt. The next request sees that one.
   if (inDoubt.attempt !== attempt - 1) return { kind: 'unknown', began: false };
@@ -25,7 +38,7 @@ export async function recover(inDoubt: RecordView, run: ActiveRun, ask: RecoverF
       if (signal.aborted) stopWaiting();
       signal.addEventListener('abort', stopWaiting, { once: true });
     });
-    const said = await Promise.race([withRun(run.context, async () => ask(inDoubt, run.context)), lost]);
+    const said = await Promise.race([withRun(run.context, async () => ask(inDoubt, run.context, providers)), lost]);
     if (said === 'rerun') return { kind: 'rerun' };
     if (said === 'block') return { kind: 'unknown', began: false };
     if (typeof said === 'object' && said !== null && typeof said.completed === 'object' && said.completed !== null) {

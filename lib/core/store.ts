@@ -184,7 +184,7 @@ export interface IdempotencyStore {
   stop?(): Promise<void>;
 }
 
-/** What a store factory may ask the application's container for. */
+/** What a store factory, or a recover function, may ask the application's container for. */
 export interface StoreContainer {
   /** The provider of this token from any module of the application; throws when there is none. */
   get<T>(token: unknown): T;

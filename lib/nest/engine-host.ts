@@ -4,7 +4,7 @@ import { ModuleRef } from '@nestjs/core';
 import { Engine } from '../core/engine.js';
 import { IdempotencyConfigError, IdempotencyStoreError } from '../core/errors.js';
 import { Purger } from '../core/purger.js';
-import type { IdempotencyStore, IdempotencyStoreFactory } from '../core/store.js';
+import type { IdempotencyStore, IdempotencyStoreFactory, StoreContainer } from '../core/store.js';
 import type { ModuleSettings } from './resolve-options.js';
 import { RouteTable } from './route-table.js';
 import { IDEMPOTENCY_SETTINGS } from './tokens.js';
@@ -107,11 +107,17 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
       ? new Purger(store, purge.everyMs, purge.batch, (error) => this.logger.warn(`Purge failed: ${String(error)}`))
       : undefined;
     purger?.start();
-    this.started = { store, engine: new Engine(store, replayCache, maxDetachedStreams), purger };
+    const engine = new Engine(store, replayCache, maxDetachedStreams, this.container);
+    this.started = { store, engine, purger };
     return this.started;
   }
 
   private isBooted = false;
+
+  /** All providers of the application, whichever module has them. */
+  private readonly container: StoreContainer = {
+    get: <T>(token: unknown): T => this.moduleRef.get<T>(token as never, { strict: false }),
+  };
 
   private checkNeeds(store: IdempotencyStore): void {
     const { transactions, events } = this.routes.needs;
@@ -130,9 +136,7 @@ export class EngineHost implements OnModuleInit, BeforeApplicationShutdown, OnAp
   private async createStore(): Promise<IdempotencyStore> {
     const { store } = this.settings.options;
     if (!('createStore' in store)) return store;
-    return (store as IdempotencyStoreFactory).createStore({
-      get: <T>(token: unknown): T => this.moduleRef.get<T>(token as never, { strict: false }),
-    });
+    return (store as IdempotencyStoreFactory).createStore(this.container);
   }
 }
 

@@ -3,6 +3,8 @@ import { APP_FILTER, APP_PIPE } from '@nestjs/core';
 import { IdempotencyModule } from 'nestjs-idempotency';
 import { ApiErrorFilter } from './api/api-error.filter.js';
 import { validationError } from './api/validation-error.js';
+import { BatchesModule } from './batches/batches.module.js';
+import { ChargesModule } from './charges/charges.module.js';
 import { ChatModule } from './chat/chat.module.js';
 import type { Connections } from './connections.js';
 import { CreditsModule } from './credits/credits.module.js';
@@ -28,7 +30,9 @@ export class AppModule {
         UsageModule,
         ChatModule,
         DocumentsModule,
-        CreditsModule,
+        CreditsModule.with({ recordsInDatabase: connections.redis === undefined }),
+        ChargesModule,
+        BatchesModule,
         OperatorModule,
       ],
       providers: [

@@ -27,6 +27,8 @@ export async function startService(settings: Settings, options: ServiceOptions =
       // A failed start is thrown, so that a Postgres of our own is stopped before the process ends.
       abortOnError: false,
     });
+    // A batch of a thousand texts is more than the 100 kB that Express takes by itself.
+    app.useBodyParser('json', { limit: '5mb' });
     await app.listen(settings.port);
     const { port } = app.getHttpServer().address() as { port: number };
     return {

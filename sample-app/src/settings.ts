@@ -10,7 +10,7 @@ export interface Settings {
   readonly redisUrl: string | undefined;
   readonly idempotency: IdempotencySettings;
   readonly model: ModelSettings;
-  readonly payments: { readonly delayMs: number };
+  readonly payments: PaymentSettings;
 }
 
 export interface IdempotencySettings {
@@ -27,8 +27,17 @@ export interface ModelSettings {
   readonly embeddingName: string;
   /** How long the built-in model thinks. */
   readonly delayMs: number;
+  /** How long a pipeline of many calls rests before each but its first: a provider's limit on the rate, say. */
+  readonly pauseMs: number;
   /** How long it takes from one token of a streamed answer to the next. */
   readonly tokenDelayMs: number;
+}
+
+export interface PaymentSettings {
+  /** How long the built-in payment provider takes to answer, after it has done what it was asked. */
+  readonly delayMs: number;
+  /** Whether it can be asked what became of a charge. Not every provider can. */
+  readonly lookups: boolean;
 }
 
 export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
@@ -49,9 +58,13 @@ export function readSettings(env: NodeJS.ProcessEnv = process.env): Settings {
       name: env.MODEL_NAME || (baseUrl ? 'gpt-4o-mini' : 'parrot-1'),
       embeddingName: env.MODEL_EMBEDDING_NAME || (baseUrl ? 'text-embedding-3-small' : 'parrot-embedding-1'),
       delayMs: wholeNumber(env, 'MODEL_DELAY_MS', 800),
+      pauseMs: wholeNumber(env, 'MODEL_PAUSE_MS', 0),
       tokenDelayMs: wholeNumber(env, 'TOKEN_DELAY_MS', 50),
     },
-    payments: { delayMs: wholeNumber(env, 'PAYMENT_DELAY_MS', 100) },
+    payments: {
+      delayMs: wholeNumber(env, 'PAYMENT_DELAY_MS', 100),
+      lookups: oneOf(env, 'PAYMENT_LOOKUPS', ['on', 'off']) === 'on',
+    },
   };
 }
 

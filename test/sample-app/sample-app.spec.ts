@@ -1,5 +1,4 @@
-import pg from 'pg';
-import { chat, get, KEYS, post, serviceFor, usage, type Reply, type TestService } from './service.js';
+import { chat, get, isReplay, KEYS, post, rowsOf, serviceFor, until, usage, type TestService } from './service.js';
 
 describe('the sample application', () => {
   let service: TestService;
@@ -13,19 +12,8 @@ describe('the sample application', () => {
     await service?.database.drop();
   });
 
-  function isReplay({ headers }: Reply): boolean {
-    return headers.get('idempotent-replayed') === 'true';
-  }
-
-  async function rows(statement: string, values: unknown[]): Promise<any[]> {
-    const client = new pg.Client({ connectionString: service.database.url });
-    await client.connect();
-    try {
-      return (await client.query(statement, values)).rows;
-    } finally {
-      await client.end();
-    }
-  }
+  const rows = (statement: string, values: unknown[]): Promise<any[]> =>
+    rowsOf(service.database.url, statement, values);
 
   describe('POST /v1/chat/completions', () => {
     it('answers in the OpenAI shape and puts the call on the bill', async () => {
@@ -151,17 +139,20 @@ describe('the sample application', () => {
       expect(first.json).toEqual({
         id: expect.stringMatching(/^doc_/),
         ...{ object: 'document', title: 'Notes', filename: 'notes.txt', bytes: text.length, parts: 3 },
+        summary: expect.stringContaining('one one'),
       });
       // Another form: another boundary.
       const retry = await post(service, '/v1/documents', { key: 'doc-1', body: form(text, 'Notes') });
       expect(isReplay(retry)).toBe(true);
       expect(retry.text).toBe(first.text);
-      expect((await usage(service)).model_calls).toHaveLength(before.model_calls.length + 3);
+      expect((await usage(service)).model_calls).toHaveLength(before.model_calls.length + 4);
       const stored = await rows('SELECT * FROM document_parts WHERE document_id = $1 ORDER BY position', [
         first.json.id,
       ]);
       expect(stored.map(({ content }) => content)).toEqual(paragraphs);
       expect(stored[0].embedding).toHaveLength(8);
+      const [document] = await rows('SELECT summary FROM documents WHERE id = $1', [first.json.id]);
+      expect(document.summary).toBe(first.json.summary);
     });
 
     it('refuses another text or title under the same key', async () => {
@@ -188,9 +179,19 @@ describe('the sample application', () => {
       expect(first.json).toMatchObject({ object: 'credit_purchase', credits: 30, amount_cents: 30 });
       const retry = await post(service, '/v1/credits', { key: 'buy-1', body: { credits: 30 } });
       expect(retry.text).toBe(first.text);
-      const { credits } = await usage(service);
-      expect(credits.purchases.filter(({ charge }: any) => charge === first.json.charge)).toHaveLength(1);
-      expect(credits.charges.filter(({ amount_cents }: any) => amount_cents === 30)).toHaveLength(1);
+      const bought = async (): Promise<any> =>
+        (await usage(service)).credits.purchases.filter(({ id }: any) => id === first.json.id);
+      await until(async () => (await bought())[0].charge !== null, 'the charge');
+      const charges = (await usage(service)).credits.charges.filter(({ amount_cents }: any) => amount_cents === 30);
+      expect(charges).toEqual([{ id: (await bought())[0].charge, amount_cents: 30 }]);
+      expect(await bought()).toHaveLength(1);
+    });
+
+    it('lets no handler wait for a connection that another waiting handler holds', async () => {
+      const buy = (index: number): Promise<{ status: number }> =>
+        post(service, '/v1/credits', { key: `crowd-${index}`, body: { credits: 1 } });
+      const answers = await Promise.all(Array.from({ length: 40 }, (_, index) => buy(index)));
+      expect(answers.map(({ status }) => status)).toEqual(Array(40).fill(201));
     });
 
     it.each([{}, { credits: 0 }, { credits: 1.5 }, { credits: '10' }, { credits: 1e9 }])('refuses %j', async (body) => {

@@ -1,6 +1,11 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import pg from 'pg';
 import { readSettings, type Settings } from '../../sample-app/src/settings.js';
 import { startService, type RunningService } from '../../sample-app/src/service.js';
 import { createTestDatabase, type TestDatabase } from '../support/postgres.js';
+import { spawnFixture, type Fixture } from '../support/processes.js';
+
+const main = new URL('../../sample-app/src/main.ts', import.meta.url);
 
 export const KEYS = { acme: 'sk-acme-demo', globex: 'sk-globex-demo', operator: 'sk-operator-demo' } as const;
 
@@ -17,6 +22,46 @@ export async function serviceFor(name: string, env: Record<string, string> = {})
 
 export function settingsAt(databaseUrl: string, env: Record<string, string> = {}): Settings {
   return readSettings({ PORT: '0', DATABASE_URL: databaseUrl, MODEL_DELAY_MS: '20', PAYMENT_DELAY_MS: '5', ...env });
+}
+
+/** The application in a process of its own, which a test may kill. */
+export function spawnService(databaseUrl: string, env: Record<string, string> = {}): Promise<Fixture> {
+  const ordinary = { REDIS_URL: '', PORT: '0', LEASE: '1s', MODEL_DELAY_MS: '20', PAYMENT_DELAY_MS: '5' };
+  return spawnFixture(main, { env: { ...ordinary, DATABASE_URL: databaseUrl, ...env } });
+}
+
+/** As a well-behaved client: asks again for as long as it is told that the request is in progress. */
+export async function postUntilSettled(service: { url: string }, path: string, call: Post): Promise<Reply> {
+  let reply = await post(service, path, call);
+  await until(async () => {
+    if (reply.json.code !== 'idempotency_in_progress') return true;
+    reply = await post(service, path, call);
+    return false;
+  }, `an answer of ${path}`);
+  return reply;
+}
+
+export async function until(holds: () => Promise<boolean>, what: string): Promise<void> {
+  const end = performance.now() + 60_000;
+  while (!(await holds())) {
+    if (performance.now() > end) throw new Error(`Waited too long for ${what}.`);
+    await pause(25);
+  }
+}
+
+/** What the application's tables hold. */
+export async function rowsOf(databaseUrl: string, statement: string, values: unknown[] = []): Promise<any[]> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    return (await client.query(statement, values)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+export function isReplay({ headers }: Reply): boolean {
+  return headers.get('idempotent-replayed') === 'true';
 }
 
 export interface Reply {

@@ -6,7 +6,7 @@ export class CreditPurchase {
   @Column('text') tenant: string;
   @Column('integer') credits: number;
   @Column('integer', { name: 'amount_cents' }) amountCents: number;
-  /** Unique: one charge buys once. */
-  @Column('text', { name: 'charge_id', unique: true }) chargeId: string;
+  /** The key of the message that orders the charge. Unique: one operation buys once. */
+  @Column('text', { name: 'charge_key', unique: true }) chargeKey: string;
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' }) createdAt: Date;
 }

@@ -1,9 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import { InjectRepository } from '@nestjs/typeorm';
 import type { IdempotencyRunContext } from 'nestjs-idempotency';
 import { randomUUID } from 'node:crypto';
-import type { Repository } from 'typeorm';
-import { PaymentProvider } from '../payments/payment-provider.js';
+import type { EntityManager } from 'typeorm';
+import { OutboxMessage } from '../outbox/outbox-message.entity.js';
 import { BillService } from '../usage/bill.service.js';
 import { CreditPurchase } from './credit-purchase.entity.js';
 
@@ -14,35 +13,43 @@ export interface PurchaseAnswer {
   readonly object: 'credit_purchase';
   readonly credits: number;
   readonly amount_cents: number;
-  readonly charge: string;
 }
 
 @Injectable()
 export class CreditsService {
-  constructor(
-    private readonly payments: PaymentProvider,
-    private readonly bill: BillService,
-    @InjectRepository(CreditPurchase) private readonly purchases: Repository<CreditPurchase>,
-  ) {}
+  constructor(private readonly bill: BillService) {}
 
-  async buy(tenant: string, credits: number, context: IdempotencyRunContext): Promise<PurchaseAnswer> {
-    await this.bill.beginRun(tenant, context);
-    // The same key in every attempt: where the first one has charged and then died, the provider
-    // answers the second with the charge that it has.
-    const charge = await this.payments.charge({
-      customer: tenant,
-      amountCents: credits * CENTS_PER_CREDIT,
-      key: context.downstreamKey('charge'),
-    });
-    const bought = { id: randomUUID(), tenant, credits, amountCents: charge.amountCents, chargeId: charge.id };
-    await this.purchases.createQueryBuilder().insert().values(bought).orIgnore().execute();
-    const purchase = await this.purchases.findOneByOrFail({ chargeId: charge.id });
-    return {
-      id: purchase.id,
-      object: 'credit_purchase',
-      credits: purchase.credits,
-      amount_cents: purchase.amountCents,
-      charge: purchase.chargeId,
-    };
+  /**
+   * The credits are there at once, and the charge is made afterwards, by the outbox's relay. Both rows
+   * are written in one transaction: no credits without a charge, no charge without credits.
+   */
+  async buy(
+    tenant: string,
+    credits: number,
+    context: IdempotencyRunContext,
+    manager: EntityManager,
+  ): Promise<PurchaseAnswer> {
+    await this.bill.beginRun(tenant, context, manager);
+    const amountCents = credits * CENTS_PER_CREDIT;
+    const chargeKey = context.downstreamKey('charge');
+    await this.insertOnce(manager, CreditPurchase, { id: randomUUID(), tenant, credits, amountCents, chargeKey });
+    await this.insertOnce(manager, OutboxMessage, { key: chargeKey, customer: tenant, amountCents });
+    const { id } = await manager.findOneByOrFail(CreditPurchase, { chargeKey });
+    return { id, object: 'credit_purchase', credits, amount_cents: amountCents };
+  }
+
+  /** The rows are keyed by the operation: for a run whose records are not in this database, see the controllers. */
+  private async insertOnce<T extends object>(
+    manager: EntityManager,
+    entity: new () => T,
+    row: Partial<T>,
+  ): Promise<void> {
+    await manager
+      .createQueryBuilder()
+      .insert()
+      .into(entity)
+      .values(row as never)
+      .orIgnore()
+      .execute();
   }
 }

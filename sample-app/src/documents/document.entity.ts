@@ -7,5 +7,7 @@ export class StoredDocument {
   @Column('text') title: string;
   @Column('text') filename: string;
   @Column('integer') bytes: number;
+  /** Empty until the pipeline has come so far. */
+  @Column('text', { nullable: true }) summary: string | null;
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' }) createdAt: Date;
 }

@@ -11,6 +11,8 @@ import { TenantGuard } from '../auth/tenant.guard.js';
 import { DocumentsService, type DocumentAnswer } from './documents.service.js';
 
 const LARGEST_FILE = 1024 * 1024;
+/** The parts of the largest file, written as JSON, where each byte may become an escape of six. */
+const LARGEST_STEP = 8 * LARGEST_FILE;
 
 export class DocumentFields {
   @IsOptional()
@@ -24,9 +26,12 @@ export class DocumentFields {
 export class DocumentsController {
   constructor(private readonly documents: DocumentsService) {}
 
-  /** `'rerun'`: embedding a text again costs little and changes nothing, so nobody need be asked after a crash. */
+  /**
+   * Many paid calls in a row. `'rerun'` goes on after a crash without asking anybody; the steps see to it
+   * that it goes on where the crash was, and does not begin from the front.
+   */
   @Post()
-  @Idempotent({ afterCrash: 'rerun' })
+  @Idempotent({ afterCrash: 'rerun', maxRecordBytes: LARGEST_STEP })
   @UseInterceptors(FileInterceptor('file', { limits: { fileSize: LARGEST_FILE, files: 1 } }))
   create(
     @UploadedFile() file: Express.Multer.File | undefined,

@@ -1,17 +1,26 @@
-import { Injectable } from '@nestjs/common';
+import { setTimeout as pause } from 'node:timers/promises';
 import { BillService } from '../usage/bill.service.js';
 import type { HandlerRun } from '../usage/handler-run.entity.js';
 import type { ModelCall } from '../usage/model-call.entity.js';
-import { estimateTokens, Model } from './model.js';
+import { estimateTokens, type Model } from './model.js';
 import type { CallOptions, ChatMessage, Completion, Embedding, Usage } from './model.js';
 
 /** The model as the rest of the service uses it: no call without a line on the bill. */
-@Injectable()
 export class MeteredModel {
   constructor(
     private readonly model: Model,
     private readonly bill: BillService,
+    private readonly pauseMs: number,
   ) {}
+
+  /** For a run of many calls in a row: what it waits for before each of them. The first need not wait. */
+  pace(signal: AbortSignal): () => Promise<void> {
+    let isFirst = true;
+    return async () => {
+      if (!isFirst && this.pauseMs > 0) await pause(this.pauseMs, undefined, { signal });
+      isFirst = false;
+    };
+  }
 
   async chat(run: HandlerRun, messages: readonly ChatMessage[], options: CallOptions): Promise<Completion> {
     const line = await this.beginChat(run, messages);

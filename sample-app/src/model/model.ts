@@ -25,7 +25,7 @@ export interface CallOptions {
   readonly signal: AbortSignal;
 }
 
-/** A provider of models; also the token by which it is injected. */
+/** A provider of models. */
 export abstract class Model {
   abstract readonly chatName: string;
   abstract readonly embeddingName: string;

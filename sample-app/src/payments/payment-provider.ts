@@ -13,5 +13,7 @@ export interface ChargeRequest {
 /** A provider of payments; also the token by which it is injected. */
 export abstract class PaymentProvider {
   abstract charge(request: ChargeRequest): Promise<Charge>;
+  /** What became of a charge; throws where the provider does not say. */
+  abstract findCharge(key: string): Promise<Charge | undefined>;
   abstract chargesOf(customer: string): Promise<readonly Charge[]>;
 }

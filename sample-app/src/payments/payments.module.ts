@@ -1,12 +1,12 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { DataSource } from 'typeorm';
-import type { Settings } from '../settings.js';
+import type { PaymentSettings } from '../settings.js';
 import { OfflinePaymentProvider } from './offline-payment-provider.js';
 import { PaymentProvider } from './payment-provider.js';
 
 @Module({})
 export class PaymentsModule {
-  static with({ delayMs }: Settings['payments']): DynamicModule {
+  static with(settings: PaymentSettings): DynamicModule {
     return {
       module: PaymentsModule,
       global: true,
@@ -14,7 +14,7 @@ export class PaymentsModule {
         {
           provide: PaymentProvider,
           inject: [DataSource],
-          useFactory: (dataSource: DataSource) => new OfflinePaymentProvider(dataSource, delayMs),
+          useFactory: (dataSource: DataSource) => new OfflinePaymentProvider(dataSource, settings),
         },
       ],
       exports: [PaymentProvider],

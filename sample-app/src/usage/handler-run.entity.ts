@@ -8,5 +8,7 @@ export class HandlerRun {
   @Column('text') operation: string;
   /** 2 and more: an earlier run of the same request did not finish. */
   @Column('integer') attempt: number;
+  /** The steps that this run has done itself, in the order in which they were recorded. */
+  @Column('jsonb', { default: [] }) steps: readonly string[];
   @CreateDateColumn({ name: 'started_at', type: 'timestamptz' }) startedAt: Date;
 }

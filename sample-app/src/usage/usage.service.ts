@@ -1,7 +1,8 @@
 import { Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import type { Repository } from 'typeorm';
+import { In, type Repository } from 'typeorm';
 import { CreditPurchase } from '../credits/credit-purchase.entity.js';
+import { OutboxMessage } from '../outbox/outbox-message.entity.js';
 import { PaymentProvider } from '../payments/payment-provider.js';
 import { HandlerRun } from './handler-run.entity.js';
 import { ModelCall } from './model-call.entity.js';
@@ -12,7 +13,12 @@ export interface Usage {
   readonly object: 'usage';
   readonly tenant: string;
   readonly total_cost_usd: string;
-  readonly runs: readonly { readonly operation: string; readonly attempt: number; readonly started_at: Date }[];
+  readonly runs: readonly {
+    readonly operation: string;
+    readonly attempt: number;
+    readonly steps: readonly string[];
+    readonly started_at: Date;
+  }[];
   readonly model_calls: readonly {
     readonly id: string;
     readonly operation: string;
@@ -31,7 +37,8 @@ export interface Usage {
       readonly id: string;
       readonly credits: number;
       readonly amount_cents: number;
-      readonly charge: string;
+      /** Null: the provider has not answered yet. */
+      readonly charge: string | null;
     }[];
     /** By the provider's own list: what was paid, bought or not. */
     readonly charges: readonly { readonly id: string; readonly amount_cents: number }[];
@@ -44,6 +51,7 @@ export class UsageService {
     @InjectRepository(HandlerRun) private readonly runs: Repository<HandlerRun>,
     @InjectRepository(ModelCall) private readonly calls: Repository<ModelCall>,
     @InjectRepository(CreditPurchase) private readonly purchases: Repository<CreditPurchase>,
+    @InjectRepository(OutboxMessage) private readonly outbox: Repository<OutboxMessage>,
     private readonly payments: PaymentProvider,
   ) {}
 
@@ -55,12 +63,19 @@ export class UsageService {
       order: { startedAt: 'ASC' },
     });
     const purchases = await this.purchases.find({ where: { tenant }, order: { createdAt: 'ASC' } });
+    const messages = await this.outbox.findBy({ key: In(purchases.map(({ chargeKey }) => chargeKey)) });
+    const chargeOf = new Map(messages.map(({ key, chargeId }) => [key, chargeId]));
     const charges = await this.payments.chargesOf(tenant);
     return {
       object: 'usage',
       tenant,
       total_cost_usd: dollars(sum(calls.map((call) => call.costMicroUsd))),
-      runs: runs.map(({ operation, attempt, startedAt }) => ({ operation, attempt, started_at: startedAt })),
+      runs: runs.map(({ operation, attempt, steps, startedAt }) => ({
+        operation,
+        attempt,
+        steps,
+        started_at: startedAt,
+      })),
       model_calls: calls.map((call) => ({
         id: call.id,
         operation: call.run.operation,
@@ -75,11 +90,11 @@ export class UsageService {
       })),
       credits: {
         bought: sum(purchases.map(({ credits }) => credits)),
-        purchases: purchases.map(({ id, credits, amountCents, chargeId }) => ({
+        purchases: purchases.map(({ id, credits, amountCents, chargeKey }) => ({
           id,
           credits,
           amount_cents: amountCents,
-          charge: chargeId,
+          charge: chargeOf.get(chargeKey) ?? null,
         })),
         charges: charges.map(({ id, amountCents }) => ({ id, amount_cents: amountCents })),
       },

@@ -44,6 +44,17 @@ describe('a recover function', () => {
     expect(run.context.attempt).toBe(2);
   });
 
+  it('is given what can look up the services of the application', async () => {
+    const { inDoubt, run } = await takeOver();
+    const provider = { paid: (key: string) => key.startsWith('idem_') };
+    const providers = { get: <T>(token: unknown): T => (token === 'provider' ? provider : undefined) as T };
+    const ask: RecoverFunction = (_record, context, { get }) =>
+      get<typeof provider>('provider').paid(context.downstreamKey('charge')) ? 'rerun' : 'block';
+    expect(await recover(inDoubt, run, ask, providers)).toEqual({ kind: 'rerun' });
+    // An engine in no application has none; a function that asks for one all the same cannot tell.
+    expect(await recover(inDoubt, run, ask)).toMatchObject({ kind: 'unknown' });
+  });
+
   it('says that it completed: its answer is the outcome', async () => {
     const { inDoubt, run } = await takeOver();
     const outcome = await recover(inDoubt, run, async () => ({ completed: { body: { id: 7 }, status: 201 } }));

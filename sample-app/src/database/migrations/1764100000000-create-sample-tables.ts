@@ -10,7 +10,7 @@ export class CreateSampleTables1764100000000 implements MigrationInterface {
 
   async down(queryRunner: QueryRunner): Promise<void> {
     await queryRunner.query(
-      'DROP TABLE credit_purchases, payment_charges, document_parts, documents, model_calls, handler_runs',
+      'DROP TABLE outbox_messages, credit_purchases, payment_requests, payment_charges, document_parts, documents, model_calls, handler_runs',
     );
   }
 }
@@ -21,6 +21,7 @@ const CREATE = [
     tenant text NOT NULL,
     operation text NOT NULL,
     attempt integer NOT NULL,
+    steps jsonb NOT NULL DEFAULT '[]',
     started_at timestamptz NOT NULL DEFAULT now()
   )`,
   'CREATE INDEX handler_runs_of_tenant ON handler_runs (tenant, started_at)',
@@ -42,6 +43,7 @@ const CREATE = [
     title text NOT NULL,
     filename text NOT NULL,
     bytes integer NOT NULL,
+    summary text,
     created_at timestamptz NOT NULL DEFAULT now()
   )`,
   `CREATE TABLE document_parts (
@@ -58,13 +60,32 @@ const CREATE = [
     amount_cents integer NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
   )`,
+  'CREATE INDEX payment_charges_of_customer ON payment_charges (customer, created_at)',
+  `CREATE TABLE payment_requests (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL,
+    idempotency_key text NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    answered_at timestamptz
+  )`,
   `CREATE TABLE credit_purchases (
     id uuid PRIMARY KEY,
     tenant text NOT NULL,
     credits integer NOT NULL,
     amount_cents integer NOT NULL,
-    charge_id text NOT NULL UNIQUE,
+    charge_key text NOT NULL UNIQUE,
     created_at timestamptz NOT NULL DEFAULT now()
   )`,
   'CREATE INDEX credit_purchases_of_tenant ON credit_purchases (tenant, created_at)',
+  `CREATE TABLE outbox_messages (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text NOT NULL UNIQUE,
+    customer text NOT NULL,
+    amount_cents integer NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    due_at timestamptz NOT NULL DEFAULT now(),
+    sent_at timestamptz,
+    charge_id text
+  )`,
+  'CREATE INDEX outbox_messages_to_send ON outbox_messages (due_at) WHERE sent_at IS NULL',
 ];
