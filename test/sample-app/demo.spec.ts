@@ -43,7 +43,7 @@ async function expectGoodEnd(env: Record<string, string>): Promise<void> {
   const run = runDemo({ ...env, TMPDIR: home });
   const exitCode = await run.exitCode;
   if (exitCode !== 0) throw new Error(`The demo ended with ${exitCode}:\n${run.output()}`);
-  expect(run.output()).toContain('All steps went as promised (22 steps');
+  expect(run.output()).toContain('All steps went as promised (27 steps');
   expect(run.output()).toContain(`Idempotency records live in ${env.REDIS_URL ? 'Redis' : 'Postgres'}`);
   expect(await readdir(home)).toEqual([]);
   await rm(home, { recursive: true });

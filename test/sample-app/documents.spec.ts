@@ -71,7 +71,7 @@ describe('POST /v1/documents when its process is killed', () => {
     const calls = after.model_calls.slice(before.model_calls.length);
     expect(calls.map(({ attempt, finished_at }: any) => [attempt, finished_at !== null])).toEqual([
       [1, false],
-      ...Array(4).fill([2, true]),
+      ...Array.from({ length: 4 }, () => [2, true]),
     ]);
     expect(after.runs.slice(before.runs.length).map(({ steps }: any) => steps)).toEqual([
       ['split'],

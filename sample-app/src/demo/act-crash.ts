@@ -1,6 +1,6 @@
 import { TENANTS, usageOf } from './bill.js';
 import { isReplay, send, type Answer } from './client.js';
-import { chat, HANDBOOK, newKey, purchase, resolution, upload } from './requests.js';
+import { charge, chat, newKey, resolution } from './requests.js';
 import type { Instance } from './stage.js';
 import type { Steps } from './step.js';
 
@@ -11,42 +11,40 @@ export async function aCrash(steps: Steps, doomed: Instance, startNext: Start): 
   const keys = {
     settled: newKey('crashed-a'),
     repeated: newKey('crashed-b'),
-    upload: newKey('crashed-upload'),
-    purchase: newKey('crashed-purchase'),
+    charge: newKey('crashed-charge'),
   };
   const next = await killInTheMiddle(steps, doomed, startNext, keys);
   await outcomeUnknown(steps, next, keys.settled);
   await settledByOperator(steps, next, keys.settled, keys.repeated);
-  await runAgain(steps, next, keys.upload, keys.purchase);
+  await providerAsked(steps, next, keys.charge);
   return next;
 }
 
-type Keys = Readonly<Record<'settled' | 'repeated' | 'upload' | 'purchase', string>>;
+type Keys = Readonly<Record<'settled' | 'repeated' | 'charge', string>>;
 
 async function killInTheMiddle(steps: Steps, doomed: Instance, startNext: Start, keys: Keys): Promise<Instance> {
   let next: Instance;
-  await steps.step('The process is killed in the middle of four requests', async (step) => {
+  await steps.step('The process is killed in the middle of three requests', async (step) => {
     const calls = [
       chat(keys.settled, 'Will you remember this?'),
       chat(keys.repeated, 'And this?'),
-      upload(keys.upload, HANDBOOK),
-      purchase(keys.purchase, 250),
+      charge(keys.charge, 777),
     ];
     const answers = calls.map((call) => send(doomed.url, call).catch(() => 'no answer' as const));
     const { runs, modelCalls, charges } = step.billBefore;
     const busy = await step.untilBill(
       doomed,
-      (bill) => bill.runs === runs + 4 && bill.modelCalls === modelCalls + 3 && bill.charges === charges + 1,
+      (bill) => bill.runs === runs + 3 && bill.modelCalls === modelCalls + 2 && bill.charges === charges + 1,
     );
     await doomed.kill();
     step.say(`SIGKILL for process ${doomed.pid}; a new one starts`);
     const heard = await Promise.all(answers);
     step.expect(
-      'all four were running, and no client got an answer',
+      'all three were running, and no client got an answer',
       busy && heard.every((one) => one === 'no answer'),
     );
     next = await startNext();
-    return step.expectBill(next, { runs: 4, modelCalls: 3, charges: 1 });
+    return step.expectBill(next, { runs: 3, modelCalls: 2, charges: 1 });
   });
   return next!;
 }
@@ -82,20 +80,14 @@ async function settledByOperator(steps: Steps, instance: Instance, settled: stri
   });
 }
 
-async function runAgain(steps: Steps, instance: Instance, uploadKey: string, purchaseKey: string): Promise<void> {
-  await steps.step(`afterCrash 'rerun': the upload is done again by the retry`, async (step) => {
-    const answer = await step.send(instance, upload(uploadKey, HANDBOOK), 'retry');
-    step.expectFirst(answer, 201);
-    step.expect('it was attempt 2', (await latestAttempt(instance, '/v1/documents')) === 2);
-    step.expectReplayOf(answer, await step.send(instance, upload(uploadKey, HANDBOOK), 'another retry'));
-    return step.expectBill(instance, { runs: 1, modelCalls: 3 });
-  });
-  await steps.step(`'rerun' with a downstream key: the purchase is finished, and charged once`, async (step) => {
-    const answer = await step.send(instance, purchase(purchaseKey, 250), 'retry');
-    step.expectFirst(answer, 201);
-    step.expect('it was attempt 2', (await latestAttempt(instance, '/v1/credits')) === 2);
-    step.expect('with the charge that the killed process had made', await isOnlyChargeFor(instance, answer, 250));
-    return step.expectBill(instance, { runs: 1, credits: 250 });
+async function providerAsked(steps: Steps, instance: Instance, key: string): Promise<void> {
+  await steps.step(`A function as afterCrash: the payment provider is asked, and knows the charge`, async (step) => {
+    const call = charge(key, 777);
+    const { answer } = await step.sendUntilSettled(instance, call, 'retry');
+    step.expect('201, with the charge that the killed process had made', await isOnlyChargeFor(instance, answer, 777));
+    step.expect('as a replay: the handler did not run again', answer.status === 201 && isReplay(answer));
+    step.expectReplayOf(answer, await step.send(instance, call, 'another retry'));
+    return step.expectBill(instance, {});
   });
 }
 
@@ -108,5 +100,5 @@ async function latestAttempt({ url }: Instance, path: string): Promise<number | 
 async function isOnlyChargeFor({ url }: Instance, answer: Answer, cents: number): Promise<boolean> {
   const { credits } = await usageOf(url, TENANTS.acme);
   const charges = credits.charges.filter(({ amount_cents }) => amount_cents === cents);
-  return charges.length === 1 && charges[0]!.id === (JSON.parse(answer.body) as { charge: string }).charge;
+  return charges.length === 1 && charges[0]!.id === (JSON.parse(answer.body) as { id: string }).id;
 }

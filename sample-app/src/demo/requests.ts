@@ -31,6 +31,16 @@ export function purchase(key: string, credits: number): Call {
   return { path: '/v1/credits', apiKey: TENANTS.acme, key, body: { credits } };
 }
 
+/** Charged by the provider while the request lasts. */
+export function charge(key: string, cents: number): Call {
+  return { path: '/v1/charges', apiKey: TENANTS.acme, key, body: { amount_cents: cents } };
+}
+
+export function batch(key: string, count: number): Call {
+  const items = Array.from({ length: count }, (_, index) => ({ id: `row-${index + 1}`, text: `Review ${index + 1}` }));
+  return { path: '/v1/batches', apiKey: TENANTS.acme, key, body: { instruction: 'Friendly or not?', items } };
+}
+
 export function resolution(key: string, outcome: 'rerun' | { readonly body: object }): Call {
   const settled = outcome === 'rerun' ? { outcome } : { outcome: 'completed', status: 200, body: outcome.body };
   const body = { tenant: 'acme', operation: 'POST /v1/chat/completions', key, ...settled };

@@ -26,10 +26,14 @@ export class Stage {
   private output = '';
   private closed = false;
 
-  async startInstance(settings: Record<string, string>): Promise<Instance> {
+  async databaseUrl(): Promise<string> {
     // Even where DATABASE_URL is set: the demo's tables and customers have no business in it.
     this.postgres ??= startEmbeddedPostgres();
-    const { url: databaseUrl } = await this.postgres;
+    return (await this.postgres).url;
+  }
+
+  async startInstance(settings: Record<string, string>): Promise<Instance> {
+    const databaseUrl = await this.databaseUrl();
     if (this.closed) throw new Error('The demo is over.');
     const env = { ...process.env, DATABASE_URL: databaseUrl, PORT: '0', MODEL_BASE_URL: '', ...settings };
     const child = spawn(process.execPath, [...process.execArgv, MAIN], {

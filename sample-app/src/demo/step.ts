@@ -4,6 +4,8 @@ import { codeOf, isReplay, send, sendUntilSettled, type Answer, type Call } from
 import type { Report } from './report.js';
 import type { Instance } from './stage.js';
 
+const PATIENCE_MS = 20_000;
+
 /** One step of the story: sends, expects, and looks at the bill at its end. */
 export class Step {
   readonly failures: string[] = [];
@@ -67,10 +69,15 @@ export class Step {
   }
 
   /** Looks at the bill until it shows what it must, for as long as `patienceMs`. */
-  async untilBill(instance: Instance, shows: (bill: Bill) => boolean, patienceMs = 20_000): Promise<boolean> {
+  untilBill(instance: Instance, shows: (bill: Bill) => boolean, patienceMs = PATIENCE_MS): Promise<boolean> {
+    return this.until(async () => shows(await readBill(instance.url)), patienceMs);
+  }
+
+  /** Resolves with false where it does not come true within `patienceMs`. */
+  async until(holds: () => Promise<boolean>, patienceMs = PATIENCE_MS): Promise<boolean> {
     const until = performance.now() + patienceMs;
     for (;;) {
-      if (shows(await readBill(instance.url))) return true;
+      if (await holds()) return true;
       if (performance.now() > until) return false;
       await pause(25);
     }
