@@ -5,6 +5,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const root = new URL('../../', import.meta.url);
+const bench = new URL('bench/', root).href;
 const cache = new URL('node_modules/.cache/typescript-fixtures/', root);
 const sources = {
   'nestjs-idempotency': 'lib/index.ts',
@@ -25,7 +26,8 @@ const options = {
 };
 
 export async function resolve(specifier, context, next) {
-  const own = sources[specifier];
+  // The bench measures the package as it is built, from its own node_modules.
+  const own = context.parentURL?.startsWith(bench) ? undefined : sources[specifier];
   if (own) return { url: new URL(own, root).href, shortCircuit: true };
   const fromTypeScript = context.parentURL?.endsWith('.ts');
   if (fromTypeScript && /^\.{1,2}\/.*\.js$/.test(specifier)) {
