@@ -56,10 +56,19 @@ export function nextPair(learnt: SentStatements): { claim: unknown[]; complete: 
   const known = Buffer.from(learnt.recordKey, 'base64url');
   const renewed = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(renewed);
-    if (Buffer.isBuffer(value)) return value.equals(known) ? recordKey : value;
+    if (Buffer.isBuffer(value)) return withBytes(value, known, recordKey);
     if (value === learnt.recordKey) return recordKey.toString('base64url');
     if (value === learnt.claimToken) return claimToken;
     return typeof value === 'string' && UUID.test(value) ? randomUUID() : value;
   };
   return { claim: learnt.claim.values.map(renewed), complete: learnt.complete.values.map(renewed) };
+}
+
+/** The key alone, or within an array that is sent as its bytes. */
+function withBytes(value: Buffer, known: Buffer, other: Buffer): Buffer {
+  const at = value.indexOf(known);
+  if (at < 0) return value;
+  const copy = Buffer.from(value);
+  other.copy(copy, at);
+  return copy;
 }

@@ -48,6 +48,8 @@ function scriptOf(learnt: SentStatements): string {
     if (Array.isArray(value)) return `ARRAY[${value.map(literal).join(', ')}]`;
     const bytes = bytesOf(value);
     if (bytes?.equals(known)) return 'sha256(int8send(:id))';
+    const elements = bytes && elementsOf(bytes);
+    if (elements) return `ARRAY[${elements.map((one) => literal(one && { type: 'Buffer', data: one })).join(', ')}]`;
     if (bytes) return `'\\x${bytes.toString('hex')}'::bytea`;
     if (value === learnt.claimToken) return 'md5(:id::text)::uuid';
     // Colons as their codes: pgbench takes one with a letter behind it for a variable.
@@ -61,6 +63,20 @@ function scriptOf(learnt: SentStatements): string {
 
 /** A buffer that has been through IPC. */
 function bytesOf(value: unknown): Buffer | undefined {
-  const { type, data } = (value ?? {}) as { type?: unknown; data?: number[] };
+  const { type, data } = (value ?? {}) as { type?: unknown; data?: Uint8Array | number[] };
   return type === 'Buffer' && data ? Buffer.from(data) : undefined;
+}
+
+const BYTEA = 17;
+
+/** The elements of an array of bytes in Postgres's own form; undefined for other bytes. */
+function elementsOf(bytes: Buffer): (Buffer | undefined)[] | undefined {
+  if (bytes.length < 20 || bytes.readInt32BE(0) !== 1 || bytes.readInt32BE(8) !== BYTEA) return undefined;
+  const elements: (Buffer | undefined)[] = [];
+  for (let at = 20; at < bytes.length;) {
+    const length = bytes.readInt32BE(at);
+    elements.push(length < 0 ? undefined : bytes.subarray(at + 4, at + 4 + length));
+    at += 4 + Math.max(0, length);
+  }
+  return elements;
 }
