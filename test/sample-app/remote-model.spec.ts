@@ -142,7 +142,9 @@ describe('the sample application with an OpenAI-compatible endpoint', () => {
     form.set('file', new File(['x'.repeat(700), '\n\n', 'y'.repeat(700)], 'two.txt', { type: 'text/plain' }));
     const { json } = await post(service, '/v1/documents', { key: 'remote-3', body: form });
     expect(json).toMatchObject({ title: 'two.txt', parts: 2 });
-    expect(received.map(({ path }) => path)).toEqual(['/v1/embeddings', '/v1/embeddings']);
-    expect(received[0]!.key).not.toBe(received[1]!.key);
+    const paths = ['/v1/embeddings', '/v1/embeddings', '/v1/chat/completions'];
+    expect(received.map(({ path }) => path)).toEqual(paths);
+    expect(new Set(received.map(({ key }) => key)).size).toBe(3);
+    expect(json.summary).toBe('From afar.');
   });
 });

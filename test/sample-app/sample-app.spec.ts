@@ -1,3 +1,4 @@
+import { PaymentProvider } from '../../sample-app/src/payments/payment-provider.js';
 import { chat, get, isReplay, KEYS, post, rowsOf, serviceFor, until, usage, type TestService } from './service.js';
 
 describe('the sample application', () => {
@@ -185,6 +186,28 @@ describe('the sample application', () => {
       const charges = (await usage(service)).credits.charges.filter(({ amount_cents }: any) => amount_cents === 30);
       expect(charges).toEqual([{ id: (await bought())[0].charge, amount_cents: 30 }]);
       expect(await bought()).toHaveLength(1);
+    });
+
+    it('sends a message again that the provider has refused, and lets others pass meanwhile', async () => {
+      const payments = service.app.get(PaymentProvider);
+      const charge = payments.charge.bind(payments);
+      const asked: number[] = [];
+      payments.charge = (request) => {
+        asked.push(request.amountCents);
+        if (asked.length === 1) return Promise.reject(new Error('overloaded'));
+        return charge(request);
+      };
+      await post(service, '/v1/credits', { key: 'refused', body: { credits: 31 } });
+      await until(async () => asked.length === 1, 'the refusal');
+      await post(service, '/v1/credits', { key: 'passing', body: { credits: 32 } });
+      const chargeOf = async (cents: number): Promise<unknown> =>
+        (await usage(service)).credits.purchases.find(({ amount_cents }: any) => amount_cents === cents).charge;
+      await until(async () => (await chargeOf(32)) !== null, 'the other charge');
+      expect(await chargeOf(31)).toBeNull();
+      await rows('UPDATE outbox_messages SET due_at = now() WHERE amount_cents = $1', [31]);
+      await until(async () => (await chargeOf(31)) !== null, 'the charge');
+      expect(asked).toEqual([31, 32, 31]);
+      payments.charge = charge;
     });
 
     it('lets no handler wait for a connection that another waiting handler holds', async () => {
