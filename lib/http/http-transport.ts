@@ -209,7 +209,7 @@ class HttpRequest {
       parts: engine.streams.follow(stream, after, left),
       first: false,
       after,
-      refuse: (why) => (refusal = refusalOf(why)),
+      refuse: (why) => (refusal = refusalOf(why, after)),
       seenAll: this.exchange.method === 'GET' ? () => this.wire.replace(204, [REPLAYED, COMPLETE], NOTHING) : undefined,
     });
     if (refusal) throw refusal;

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import {
   IdempotencyCursorInvalidError,
+  IdempotencyInProgressError,
   IdempotencyResponseNotKeptError,
   IdempotencyStoreError,
   type IdempotencyError,
@@ -22,10 +23,12 @@ export function readCursor(request: IncomingMessage): StreamCursor | undefined {
   throw new IdempotencyCursorInvalidError('Last-Event-ID is no id of a stream of this service.', PARAM);
 }
 
-/** Why there is nothing to send to a client that follows a stream. */
-export function refusalOf(why: 'gone' | 'unreadable' | 'beyond'): IdempotencyError {
+/** Why there is nothing to send to a client that follows a stream, from after the item `after`. */
+export function refusalOf(why: 'gone' | 'unreadable' | 'beyond', after: number): IdempotencyError {
   switch (why) {
     case 'gone':
+      // It was there a moment ago. Who has seen nothing of it may ask again, and gets what there is by then.
+      if (after === 0) return new IdempotencyInProgressError('Another attempt has just begun. Ask again later.', 1);
       return streamGoneError() satisfies IdempotencyResponseNotKeptError;
     case 'unreadable':
       return new IdempotencyStoreError('The record of the stream cannot be read.');

@@ -22,6 +22,8 @@ export interface ClusterOptions {
   readonly seed: number;
   readonly crash: number;
   readonly cut: number;
+  /** The application that each server is, from the project's root; the one with charges by default. */
+  readonly entry?: string;
   /** A planted bug. */
   readonly edits?: readonly Edit[];
   /** What is done to the store's server before the first application is there. */
@@ -176,7 +178,10 @@ export class Cluster {
     const diedAt = machineNow();
     for (let number = 1; !this.stopping; number++) {
       try {
-        const process = await startProcess(this.built.path('test/chaos/app/main.ts'), this.environmentOf(app));
+        const process = await startProcess(
+          this.built.path(this.options.entry ?? 'test/chaos/app/main.ts'),
+          this.environmentOf(app),
+        );
         app.process = process;
         app.frozen = false;
         if (this.calm) this.tell(app, { calm: true });

@@ -26,6 +26,9 @@ const RETRY_MS = 100;
 /** A store that is away for longer than this is not waited for: the client may come back with its cursor. */
 const GIVE_UP_AFTER_MS = 60_000;
 
+/** As above, where the producer was in this process and is gone: there is little to wait for, and a shutdown waits for it. */
+const GIVE_UP_ON_REST_AFTER_MS = 3_000;
+
 export interface Following {
   readonly store: IdempotencyStore;
   readonly stream: StreamRef;
@@ -71,7 +74,9 @@ export async function* followStream(following: Following): AsyncGenerator<Stream
         return;
       }
       // Not beyond the lease: when it ends, the stream is interrupted, and no hint tells.
-      await bell.wait(feed ? LONGEST_POLL_MS : Math.min(poll, Math.max(1, page.leaseRemainingMs + 1)));
+      await bell.wait(
+        feed && feed.end === undefined ? LONGEST_POLL_MS : Math.min(poll, Math.max(1, page.leaseRemainingMs + 1)),
+      );
       poll = Math.min(poll * 2, LONGEST_POLL_MS);
     }
   } finally {
@@ -87,16 +92,17 @@ function standingOf(page: StreamPage): 'live' | StreamEnd | 'interrupted' {
 
 /** The feed as a page; undefined where it does not hold what comes after the cursor. */
 function pageOfFeed(feed: LiveFeed | undefined, cursor: number): StreamPage | undefined {
-  const items = feed?.after(cursor);
-  if (!feed || !items) return undefined;
+  // Of an interrupted stream the log may have more: what was appended when the reply was lost, and the claim with it.
+  if (!feed || feed.end === 'interrupted') return undefined;
+  const items = feed.after(cursor);
+  if (!items) return undefined;
   const tail = cursor + items.length;
   if (feed.end === undefined) return { state: 'live', head: feed.head, tail, items, leaseRemainingMs: 0 };
-  if (feed.end === 'interrupted') return { state: 'interrupted', head: feed.head, tail, items, leaseRemainingMs: 0 };
   return { state: 'ended', end: feed.end, head: feed.head, tail, items, leaseRemainingMs: 0 };
 }
 
 async function readPage(
-  { store, stream, left }: Following,
+  { store, stream, left, feed }: Following,
   cursor: number,
 ): Promise<StreamPage | undefined | 'unreadable'> {
   const since = monotonicNow();
@@ -106,7 +112,8 @@ async function readPage(
     } catch {
       // The store is away for a moment; the stream may well go on.
     }
-    if (left.aborted || monotonicNow() - since > GIVE_UP_AFTER_MS) return 'unreadable';
+    const patience = feed?.end === 'interrupted' ? GIVE_UP_ON_REST_AFTER_MS : GIVE_UP_AFTER_MS;
+    if (left.aborted || monotonicNow() - since > patience) return 'unreadable';
     await pause(RETRY_MS);
   }
 }

@@ -9,7 +9,11 @@ export type CrashPoint =
   | 'after-effect'
   | 'before-complete'
   | 'after-complete'
-  | 'before-respond';
+  | 'before-respond'
+  // Of streams only.
+  | 'mid-stream'
+  | 'before-append'
+  | 'after-append';
 
 /** Moments at which the process kills itself, or has the reply of its next store call cut off, by chance. */
 export class CrashPoints {
@@ -43,7 +47,7 @@ export class CrashPoints {
   }
 
   /** Sees to it, now and then, that the store does the next thing it is asked for and its reply is lost. */
-  async maybeCutReply(of: 'claim' | 'complete'): Promise<void> {
+  async maybeCutReply(of: 'claim' | 'append' | 'complete'): Promise<void> {
     // There are many more claims than completions.
     const probability = of === 'complete' ? 4 * this.settings.cut : this.settings.cut;
     if (this.calm || !process.send || this.draw() >= probability) return;

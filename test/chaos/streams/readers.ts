@@ -1,0 +1,116 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { oneOf, random, whole, type Random } from '../../simulation/random.js';
+import type { Cluster } from '../cluster.js';
+import type { ReadingEvent } from './history.js';
+import { read } from './reading.js';
+
+/** The body of a request for a stream. */
+export interface StreamAsk {
+  readonly n: number;
+  /** Milliseconds between two tokens. */
+  readonly pause: number;
+  /** The source fails after its last token. */
+  readonly fails: boolean;
+}
+
+export interface StreamOperation {
+  readonly key: string;
+  readonly route: 'events' | 'bytes';
+  readonly ask: StreamAsk;
+}
+
+/** Answers in a row that one reader asks for. */
+const MOST_TRIES = 8;
+/** Keys that are in use at the same time. */
+const IN_USE = 12;
+
+/** The readers: several at once of the same stream, which drop it, come back with their cursor or without, elsewhere. */
+export class Readers {
+  readonly events: ReadingEvent[] = [];
+  readonly used: StreamOperation[] = [];
+
+  constructor(
+    private readonly cluster: Cluster,
+    private readonly seed: number,
+    private readonly patienceMs: number,
+  ) {}
+
+  async run(readers: number, signal: AbortSignal): Promise<void> {
+    await Promise.all(
+      Array.from({ length: readers }, async (_, i) => {
+        const draw = random(this.seed * 41 + i);
+        while (!signal.aborted) await this.follow(this.next(draw), draw, signal);
+      }),
+    );
+  }
+
+  /** Reads every stream from its start to its end, with nobody to disturb it. */
+  async finish(readers: number, signal: AbortSignal): Promise<void> {
+    const left = [...this.used];
+    const draw = random(this.seed * 43);
+    await Promise.all(
+      Array.from({ length: readers }, async () => {
+        for (let operation = left.pop(); operation && !signal.aborted; operation = left.pop()) {
+          await this.finishOne(operation, draw);
+        }
+      }),
+    );
+  }
+
+  private async finishOne(operation: StreamOperation, draw: Random): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const reading = await this.ask(operation, draw, undefined, Infinity);
+      const isEarly = reading?.code === 'idempotency_in_progress' || reading?.reason === 'store_unavailable';
+      const isLast = reading !== undefined && (tries === MOST_TRIES || !isEarly);
+      if (reading) this.events.push(isLast ? { ...reading, final: true } : reading);
+      if (isLast) return;
+      await sleep(200);
+    }
+  }
+
+  private next(draw: Random): StreamOperation {
+    if (this.used.length > 0 && draw() < 0.6) return oneOf(draw, this.used.slice(-IN_USE));
+    const operation: StreamOperation = {
+      key: `stream-${this.used.length + 1}`,
+      route: draw() < 0.75 ? 'events' : 'bytes',
+      ask: { n: 10 + whole(draw, 50), pause: 2 + whole(draw, 25), fails: draw() < 0.15 },
+    };
+    this.used.push(operation);
+    return operation;
+  }
+
+  private async follow(operation: StreamOperation, draw: Random, signal: AbortSignal): Promise<void> {
+    let cursor: string | undefined;
+    for (let tries = 1; tries <= MOST_TRIES && !signal.aborted; tries++) {
+      const leaveAfter = draw() < 0.6 ? whole(draw, operation.ask.n) : Infinity;
+      const reading = await this.ask(operation, draw, cursor, leaveAfter);
+      if (!reading) continue;
+      this.events.push(reading);
+      const { end, items, code } = reading;
+      // After an interruption some come back: for the same again, or for another attempt.
+      const comesBack = ['cut', 'left', 'silent', 'refused'].includes(end) || (end === 'interrupted' && draw() < 0.5);
+      if (!comesBack) return;
+      const last = items[items.length - 1]?.[0];
+      if (operation.route === 'events' && draw() < 0.7) cursor = last ?? cursor;
+      else cursor = undefined;
+      if (code === 'idempotency_cursor_invalid') cursor = undefined;
+      await sleep(draw() * 150);
+    }
+  }
+
+  private async ask(
+    { key, route, ask }: StreamOperation,
+    draw: Random,
+    cursor: string | undefined,
+    leaveAfter: number,
+  ): Promise<ReadingEvent | undefined> {
+    const { listening } = this.cluster;
+    if (listening.length === 0) {
+      await sleep(50);
+      return undefined;
+    }
+    const { name: server, port } = oneOf(draw, listening);
+    const { patienceMs } = this;
+    return read({ key, route, body: JSON.stringify(ask), server, port, cursor, leaveAfter, patienceMs });
+  }
+}
