@@ -14,7 +14,7 @@ import { keptHeaders } from './kept-headers.js';
 import type { HeldResponse, WireHolder } from './wire-holder.js';
 import type { ResponseWire } from './response-wire.js';
 import { answerOf, answerOfFailure, answerOfNotExecuted, outcomeOf, statusOf, type Substitute } from './run-outcome.js';
-import { isThenable } from '../core/thenable.js';
+import { watchCall } from '../core/watch-call.js';
 import { isUnwritable } from './unwritable.js';
 import { RunStream } from './run-stream.js';
 import type { StreamOutcome } from './streamed-answer.js';
@@ -132,26 +132,11 @@ export class HttpRun implements WireHolder {
     this.subscribe(next, scope, outer);
   }
 
-  /** Calls the handler and watches it end. Its result goes on as it is. */
+  /** Calls the handler and watches it end. */
   callHandler(start: () => unknown): unknown {
     this.began = true;
     this.handlerRuns = true;
-    let result: unknown;
-    try {
-      result = start();
-    } catch (error) {
-      this.handlerEnded(error);
-      throw error;
-    }
-    if (isThenable(result)) {
-      result.then(
-        () => this.handlerEnded(undefined),
-        (error: unknown) => this.handlerEnded(error),
-      );
-    } else {
-      this.handlerEnded(undefined);
-    }
-    return result;
+    return watchCall(start, (error) => this.handlerEnded(error));
   }
 
   private handlerEnded(error: unknown): void {

@@ -7,7 +7,7 @@ import { verdictOf } from '../core/errors.js';
 import { askRecordWhen } from '../core/record-when.js';
 import type { RecordedAnswer } from '../core/record.js';
 import type { RunOutcome } from '../core/settle.js';
-import { isThenable } from '../core/thenable.js';
+import { watchCall } from '../core/watch-call.js';
 import type { Delivery } from './delivery.js';
 import { answerOfError, Reply } from './message-reply.js';
 import type { MessageRoute } from './message-route.js';
@@ -71,22 +71,7 @@ export class MessageRun {
 
   private callHandler(start: () => unknown): unknown {
     this.handlerRuns = true;
-    let result: unknown;
-    try {
-      result = start();
-    } catch (error) {
-      this.handlerEnded(error);
-      throw error;
-    }
-    if (isThenable(result)) {
-      result.then(
-        () => this.handlerEnded(undefined),
-        (error: unknown) => this.handlerEnded(error),
-      );
-    } else {
-      this.handlerEnded(undefined);
-    }
-    return result;
+    return watchCall(start, (error) => this.handlerEnded(error));
   }
 
   private handlerEnded(error: unknown): void {
