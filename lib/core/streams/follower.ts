@@ -92,13 +92,14 @@ function standingOf(page: StreamPage): 'live' | StreamEnd | 'interrupted' {
 
 /** The feed as a page; undefined where it does not hold what comes after the cursor. */
 function pageOfFeed(feed: LiveFeed | undefined, cursor: number): StreamPage | undefined {
+  const items = feed?.after(cursor);
+  if (!feed || !items) return undefined;
   // Of an interrupted stream the log may have more: what was appended when the reply was lost, and the claim with it.
-  if (!feed || feed.end === 'interrupted') return undefined;
-  const items = feed.after(cursor);
-  if (!items) return undefined;
+  if (feed.end === 'interrupted' && items.length === 0) return undefined;
   const tail = cursor + items.length;
-  if (feed.end === undefined) return { state: 'live', head: feed.head, tail, items, leaseRemainingMs: 0 };
-  return { state: 'ended', end: feed.end, head: feed.head, tail, items, leaseRemainingMs: 0 };
+  const { head, end } = feed;
+  if (end === undefined || end === 'interrupted') return { state: 'live', head, tail, items, leaseRemainingMs: 0 };
+  return { state: 'ended', end, head, tail, items, leaseRemainingMs: 0 };
 }
 
 async function readPage(

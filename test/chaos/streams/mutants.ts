@@ -151,13 +151,13 @@ export const STREAM_MUTANTS: readonly StreamMutant[] = [
     edits: [
       {
         file: FOLLOWER,
-        find: `if (!feed || feed.end === 'interrupted') return undefined;`,
-        put: `if (!feed) return undefined;`,
+        find: `  if (feed.end === 'interrupted' && items.length === 0) return undefined;`,
+        put: '',
       },
       {
         file: FOLLOWER,
-        find: `  return { state: 'ended', end: feed.end, head`,
-        put: `  if (feed.end === 'interrupted') return { state: 'interrupted', head: feed.head, tail, items, leaseRemainingMs: 0 };\n  return { state: 'ended', end: feed.end, head`,
+        find: `  if (end === undefined || end === 'interrupted') return {`,
+        put: `  if (end === 'interrupted') return { state: 'interrupted', head, tail, items, leaseRemainingMs: 0 };\n  if (end === undefined) return {`,
       },
     ],
   },
