@@ -49,6 +49,7 @@ export type {
 } from './core/record.js';
 export type { RecordName } from './core/record-key.js';
 export type {
+  AbandonOptions,
   ClaimRequest,
   ClaimResult,
   IdempotencyStore,

@@ -6,7 +6,7 @@ import type { StreamRef } from './event-log.js';
 import { inProgressError, UsualDurations } from './in-progress.js';
 import { waitForRunning } from './join.js';
 import { answerOfRecord } from './late-run.js';
-import type { RunPolicy } from './policy.js';
+import { termsOfUnsettled, type RunPolicy } from './policy.js';
 import type { RecordedAnswer, RecordView } from './record.js';
 import { recordKeyOf, type RecordName } from './record-key.js';
 import { NO_PROVIDERS, recover } from './recover.js';
@@ -85,9 +85,7 @@ export class Engine {
       claimToken: randomUUID(),
       leaseMs: call.policy.leaseMs,
       retentionMs: call.policy.retentionMs,
-      keepAbandoned: call.policy.afterCrash !== 'rerun',
-      // A function is asked about a record as it was left, so it has to be seen before it is taken over.
-      takeOver: call.policy.afterCrash === 'rerun',
+      ...termsOfUnsettled(call.policy),
     };
     const sentAt = monotonicNow();
     const result = await this.claim(request);
@@ -266,7 +264,7 @@ export class Engine {
   ): Promise<Execution<T>> {
     const { claim } = active;
     const sentAt = monotonicNow();
-    const settled = written ?? (await settleRun(this.store, active, outcome, call.policy.retentionMs));
+    const settled = written ?? (await settleRun(this.store, active, outcome, call.policy));
     this.durations.add(call.operation, active.elapsedMs);
     if (settled === 'lost') return answerOfRecord(this.store, claim, call.fingerprint, outcome);
     switch (outcome.kind) {

@@ -170,7 +170,8 @@ export class IdempotencyClaimLostError extends Error {
 
 /**
  * Thrown by a handler that cannot tell whether its effect happened (a provider's time-out, say): the
- * outcome is recorded as unknown and the operation is not run again unless `afterCrash` says so.
+ * outcome is recorded as unknown and the operation is not run again unless `afterCrash` says so. What
+ * was written in its transaction (`transaction: true`) is rolled back.
  */
 export class IndeterminateError extends Error {
   readonly statusCode = 409;

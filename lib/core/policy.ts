@@ -1,6 +1,6 @@
 import type { RecordView } from './record.js';
 import type { IdempotencyRunContext } from './context.js';
-import type { StoreContainer } from './store.js';
+import type { ClaimRequest, StoreContainer } from './store.js';
 import type { StreamLimits } from './streams/recorder.js';
 
 /**
@@ -42,4 +42,19 @@ export interface RunPolicy {
   readonly stream: StreamLimits;
   /** Whether the operation runs in a transaction that completes its record too. */
   readonly transaction: boolean;
+}
+
+/** What a claim under this policy does about runs that have not told their outcome: its own, and earlier ones. */
+export function termsOfUnsettled({
+  afterCrash,
+  transaction,
+}: Pick<RunPolicy, 'afterCrash' | 'transaction'>): Pick<ClaimRequest, 'keepAbandoned' | 'takeOver'> {
+  // A process that died in a transaction has written nothing, so the next retry may run. What a handler
+  // has itself declared unknown is kept (see `settleRun`), and so is what an operation left that had no transaction.
+  if (transaction && afterCrash === 'block') return { keepAbandoned: false, takeOver: 'unless_kept' };
+  return {
+    keepAbandoned: afterCrash !== 'rerun',
+    // A function is asked about a record as it was left, so it has to be seen before it is taken over.
+    takeOver: afterCrash === 'rerun',
+  };
 }

@@ -1,5 +1,6 @@
 import type { ActiveRun } from './active-run.js';
 import { pause } from './clock.js';
+import type { RunPolicy } from './policy.js';
 import type { RecordedAnswer } from './record.js';
 import type { ClaimRequest, IdempotencyStore, WriteResult } from './store.js';
 
@@ -17,7 +18,15 @@ export type RunOutcome<T> =
       /** Nothing of the run remains, whatever became of its claim: its transaction was rolled back. */
       readonly undone?: boolean;
     }
-  | { readonly kind: 'unknown'; readonly began: boolean; readonly cause?: unknown };
+  | {
+      readonly kind: 'unknown';
+      readonly began: boolean;
+      readonly cause?: unknown;
+      /** The handler has said so itself (`IndeterminateError`): what it did outside of its transaction is in doubt too. */
+      readonly declared?: boolean;
+    };
+
+type SettlePolicy = Pick<RunPolicy, 'retentionMs' | 'afterCrash'>;
 
 const FIRST_PAUSE_MS = 25;
 const LONGEST_PAUSE_MS = 1_000;
@@ -32,12 +41,12 @@ export async function settleRun(
   store: IdempotencyStore,
   run: ActiveRun,
   outcome: RunOutcome<unknown>,
-  retentionMs: number,
+  policy: SettlePolicy,
 ): Promise<WriteResult> {
   let wait = FIRST_PAUSE_MS;
   for (;;) {
     try {
-      return await write(store, run, outcome, retentionMs);
+      return await write(store, run, outcome, policy);
     } catch {
       // Whether it was written is not known either: the same token makes the repetition safe.
     }
@@ -58,7 +67,7 @@ function write(
   store: IdempotencyStore,
   { claim }: ActiveRun,
   outcome: RunOutcome<unknown>,
-  retentionMs: number,
+  { retentionMs, afterCrash }: SettlePolicy,
 ): Promise<WriteResult> {
   switch (outcome.kind) {
     case 'record':
@@ -66,7 +75,11 @@ function write(
     case 'release':
       return store.release(claim, { began: outcome.began });
     case 'unknown':
-      return store.abandon(claim, { began: outcome.began });
+      // Under 'rerun' the next retry runs whatever was unknown, and without one the record ends by itself.
+      return store.abandon(claim, {
+        began: outcome.began,
+        keep: outcome.declared === true && afterCrash !== 'rerun',
+      });
   }
 }
 

@@ -25,8 +25,12 @@ export interface ClaimRequest {
    * `true`: it stays, abandoned, until `resolve` or `forget`. `false`: it stays for `retentionMs`.
    */
   readonly keepAbandoned: boolean;
-  /** Whether an abandoned record may be claimed again (`afterCrash: 'rerun'` or a recover function). */
-  readonly takeOver: boolean;
+  /**
+   * Whether an abandoned record may be claimed again (`afterCrash: 'rerun'` or a recover function).
+   * `'unless_kept'` (`transaction: true`): unless it is kept, because the claim that left it had
+   * `keepAbandoned`, or because its run was abandoned with `keep`.
+   */
+  readonly takeOver: boolean | 'unless_kept';
 }
 
 /** The five answers to a claim. */
@@ -55,6 +59,14 @@ export type WriteResult = 'written' | 'lost';
 
 /** `cancel_requested`: written, and somebody has asked for the run to be cancelled. */
 export type RenewResult = WriteResult | 'cancel_requested';
+
+/** What is known of a run that cannot tell its outcome. */
+export interface AbandonOptions {
+  /** Whether the handler ran. */
+  readonly began: boolean;
+  /** Whether the record stays until it is settled, whatever its claim has asked for. */
+  readonly keep?: boolean;
+}
 
 /** How a person or a recover function settles an abandoned record. */
 export type Resolution = { readonly kind: 'completed'; readonly answer: RecordedAnswer } | { readonly kind: 'rerun' };
@@ -99,7 +111,8 @@ export interface IdempotencyStore {
    * 5. other fingerprint → `reused`
    * 6. completed → `completed`
    * 7. lease not over → `in_progress`
-   * 8. abandoned → with `takeOver` `claimed` (same record id, attempt + 1, `tookOver: true`), else `abandoned`
+   * 8. abandoned → with `takeOver` `claimed` (same record id, attempt + 1, `tookOver: true`), else `abandoned`;
+   *    `'unless_kept'` takes over only what would end by itself
    *
    * A claim of an existing record (3, 4 and 8) replaces its operation, lease, retention and
    * `keepAbandoned` by those of the request.
@@ -131,8 +144,9 @@ export interface IdempotencyStore {
    * Ends the lease at once and marks the outcome as unknown. `began` as in {@link release}: with
    * `false` the attempt is not counted; but here the lease is compared in both cases: once it is
    * over the record is abandoned as it is, and its attempt stays counted.
+   * `keep: true`: the record stays until it is settled, as if its claim had said `keepAbandoned`.
    */
-  abandon(claim: ClaimRef, options: { readonly began: boolean }): Promise<WriteResult>;
+  abandon(claim: ClaimRef, options: AbandonOptions): Promise<WriteResult>;
 
   /** The record as it stands, or undefined: none, or its retention is over. Never decides anything. */
   find(recordKey: string): Promise<RecordView | undefined>;

@@ -22,7 +22,7 @@ export function outcomeOf(
 ): RunOutcome<void> {
   switch (verdictOf(error)) {
     case 'indeterminate':
-      return { kind: 'unknown', began: true, cause: error };
+      return { kind: 'unknown', began: true, declared: true, cause: error };
     case 'not-executed':
       return { kind: 'release', began: true };
     case undefined:

@@ -112,7 +112,7 @@ export class MessageRun {
     const cause = this.handlerError ?? error;
     switch (verdictOf(cause)) {
       case 'indeterminate':
-        return { kind: 'unknown', began: true, cause };
+        return { kind: 'unknown', began: true, declared: true, cause };
       case 'not-executed':
         return { kind: 'release', began: true };
       case undefined: {

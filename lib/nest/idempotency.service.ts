@@ -6,7 +6,7 @@ import { IdempotencyClaimLostError, IdempotencyResponseNotKeptError, verdictOf }
 import { fingerprintOfPayload } from '../core/fingerprint.js';
 import { checkKey } from '../core/key.js';
 import { parseDuration, type Duration } from '../core/duration.js';
-import type { Settlement } from '../core/policy.js';
+import { termsOfUnsettled, type Settlement } from '../core/policy.js';
 import type { Claim, RecordedAnswer, RecordView } from '../core/record.js';
 import { recordKeyOf, type RecordName } from '../core/record-key.js';
 import type { RunOutcome } from '../core/settle.js';
@@ -87,7 +87,7 @@ export class IdempotencyService {
         return { kind: 'record', answer: answerOfValue(value, policy.maxRecordBytes), value };
       } catch (error) {
         return verdictOf(error) === 'indeterminate'
-          ? { kind: 'unknown', began: true, cause: error }
+          ? { kind: 'unknown', began: true, declared: true, cause: error }
           : { kind: 'release', began: true, error };
       }
     });
@@ -117,8 +117,8 @@ export class IdempotencyService {
       claimToken: randomUUID(),
       leaseMs: policy.leaseMs,
       retentionMs: policy.retentionMs,
-      keepAbandoned: policy.afterCrash !== 'rerun',
-      takeOver: policy.afterCrash === 'rerun',
+      // What is done under a claim by hand is in no transaction, whatever the module's default.
+      ...termsOfUnsettled({ afterCrash: policy.afterCrash, transaction: false }),
     });
     if (result.kind === 'claimed') {
       const { leaseMs, retentionMs, maxRecordBytes } = policy;

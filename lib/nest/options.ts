@@ -44,6 +44,7 @@ export interface IdempotencyRouteOptions {
   /**
    * What a retry finds after a run that never said how it ended. `'block'`: 409 outcome unknown, until
    * `resolve()`. `'rerun'`: it runs again. A function: asks, and says what happened. Default `'block'`.
+   * With `transaction: true` a crash leaves nothing unknown: there `'block'` holds for an `IndeterminateError` only.
    */
   afterCrash?: 'block' | 'rerun' | RecoverFunction;
   /** What a client that leaves does to the run: nothing, or `context.signal` is aborted. Default `'continue'`. */

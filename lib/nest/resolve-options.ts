@@ -70,7 +70,7 @@ export function resolvePolicy(options: IdempotencyRouteOptions, where: string): 
     inFlight: options.inFlight ?? 'reject',
     followStreams: options.inFlight !== 'reject',
     joinTimeoutMs: ms('joinTimeout'),
-    afterCrash: afterCrashOf(options),
+    afterCrash: options.afterCrash ?? 'block',
     maxRecordBytes: options.maxRecordBytes ?? DEFAULTS.maxRecordBytes,
     transaction: options.transaction ?? false,
     stream: {
@@ -92,11 +92,6 @@ export function resolvePolicy(options: IdempotencyRouteOptions, where: string): 
     );
   }
   return policy;
-}
-
-/** A crash in a transaction has written nothing, so the next retry may run: nothing is unknown. */
-function afterCrashOf({ afterCrash = 'block', transaction }: IdempotencyRouteOptions): RunPolicy['afterCrash'] {
-  return transaction && afterCrash === 'block' ? 'rerun' : afterCrash;
 }
 
 /**

@@ -8,7 +8,6 @@ import {
   IdempotencyContext,
   IdempotencyService,
   IdempotencyStoreError,
-  IndeterminateError,
   memoryStore,
   type IdempotencyRunContext,
 } from 'nestjs-idempotency';
@@ -232,20 +231,6 @@ describe('what the database undoes', () => {
     };
     expect((await post('own')).status).toBe(500);
     expect([await things('own'), (await recordOf('own'))?.state]).toEqual([0, 'released']);
-  });
-
-  it('IndeterminateError rolls back and answers outcome unknown; the next retry runs, as after a crash', async () => {
-    let attempts = 0;
-    work = async ({ manager }) => {
-      await write({ manager }, 'indeterminate');
-      attempts += 1;
-      if (attempts === 1) throw new IndeterminateError();
-      return { attempts };
-    };
-    expect((await post('indeterminate')).json()).toMatchObject({ status: 409, code: 'idempotency_outcome_unknown' });
-    expect(await things('indeterminate')).toBe(0);
-    expect((await post('indeterminate')).json()).toEqual({ attempts: 2 });
-    expect(await things('indeterminate')).toBe(1);
   });
 });
 

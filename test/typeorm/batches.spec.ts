@@ -197,7 +197,7 @@ describe('in one statement', () => {
         operation: `POST /${index}`,
         leaseMs: 60_000 + (index % 2) * 600_000,
         retentionMs: HOUR_MS * (1 + (index % 3)),
-        ...{ keepAbandoned: index % 4 === 0, takeOver: index % 5 === 0 },
+        ...{ keepAbandoned: index % 4 === 0, takeOver: index % 5 === 0 || (index % 7 === 0 && 'unless_kept') },
       }),
     );
     await Promise.all(requests.map((own) => store.claim(own)));

@@ -5,6 +5,7 @@ import type { EventLog } from '../../core/event-log.js';
 import type { ClaimRef, RecordedAnswer, RecordView } from '../../core/record.js';
 import type { StepLog } from '../../core/step-log.js';
 import type {
+  AbandonOptions,
   ClaimRequest,
   ClaimResult,
   IdempotencyStore,
@@ -94,7 +95,7 @@ export class MemoryStore implements IdempotencyStore {
       const times = { leaseRemainingMs: record.leaseUntil - now, runningMs: now - record.claimedAt };
       return { kind: 'in_progress', ...times, ...(stream && { stream: { recordKey, recordId, attempt } }) };
     }
-    return request.takeOver
+    return mayTakeOver(record, request)
       ? this.claimAgain(record, request, now)
       : { kind: 'abandoned', record: viewOf(record, now) };
   }
@@ -139,11 +140,12 @@ export class MemoryStore implements IdempotencyStore {
     return 'written';
   }
 
-  async abandon({ recordKey, claimToken }: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
+  async abandon({ recordKey, claimToken }: ClaimRef, { began, keep }: AbandonOptions): Promise<WriteResult> {
     const now = this.table.now();
     const record = this.table.current(recordKey, now);
     if (!record || !isHeldBy(claimToken, record, now)) return repeated(record, claimToken, 'abandoned');
-    const abandoned = { ...record, state: 'abandoned', leaseUntil: now, before: undefined } as const;
+    const keepAbandoned = record.keepAbandoned || keep === true;
+    const abandoned = { ...record, state: 'abandoned', leaseUntil: now, keepAbandoned, before: undefined } as const;
     // A run that is not counted has no stream either: its attempt's number will be given again.
     this.table.put(began ? abandoned : { ...abandoned, ...uncounted(record) });
     this.table.wake(recordKey);
@@ -253,6 +255,11 @@ function oneBack(record: MemoryRecord, now: number): MemoryRecord {
 /** In place of a record that nobody had claimed before: one whose retention is over, hence none at all. */
 function gone(record: MemoryRecord, now: number): MemoryRecord {
   return { ...record, state: 'released', claimToken: undefined, settledAt: now, retentionMs: 0, before: undefined };
+}
+
+/** Whether this claim may have an abandoned record. */
+function mayTakeOver({ keepAbandoned }: MemoryRecord, { takeOver }: ClaimRequest): boolean {
+  return takeOver === 'unless_kept' ? !keepAbandoned : takeOver;
 }
 
 /** What an attempt that did not begin leaves of the one before it. */

@@ -29,7 +29,7 @@ local function write_answer(a, retention)
 end
 `;
 
-/** ARGV: operation, fingerprint, token, lease, retention, keep, takeOver, id for a new record. */
+/** ARGV: operation, fingerprint, token, lease, retention, keep, takeOver ('0', '1', 'unless_kept'), id for a new record. */
 const CLAIM = `${UNDONE}
 local token, lease_ms, retention = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -75,7 +75,9 @@ if r.state == 'completed' then return { 'completed', view(r), int(r.expires - no
 if r.live then
   return { 'in_progress', int(r.lease - now), int(now - r.claimed), streams(r) and r.id or '', int(r.attempt) }
 end
-if ARGV[7] == '1' then return win(r, r.id, r.attempt + 1, r.created, '1', snapshot()) end
+if ARGV[7] == '1' or (ARGV[7] == 'unless_kept' and r.keep ~= '1') then
+  return win(r, r.id, r.attempt + 1, r.created, '1', snapshot())
+end
 return { 'abandoned', view(r) }
 `;
 
@@ -152,7 +154,7 @@ if mine then tell() end
 return said
 `;
 
-/** ARGV: channel, message, token, began. */
+/** ARGV: channel, message, token, began, keep. */
 const ABANDON = `
 local r = read()
 if r and r.state == 'abandoned' and r.token == ARGV[3] then return 'written' end
@@ -165,9 +167,10 @@ else
   if streams(r) then drop_log(r) end
   attempt = attempt - 1
 end
-redis.call('HSET', key, 'state', 'abandoned', 'leaseUntil', int(now), 'attempt', int(attempt))
+local keep = ARGV[5] == '1' and '1' or r.keep
+redis.call('HSET', key, 'state', 'abandoned', 'leaseUntil', int(now), 'attempt', int(attempt), 'keep', keep)
 redis.call('HDEL', key, 'previous')
-ends(unsettled_end(r.keep, now, r.retention))
+ends(unsettled_end(keep, now, r.retention))
 tell()
 return 'written'
 `;

@@ -3,6 +3,7 @@ import { withDeadline } from '../../core/deadline.js';
 import { IdempotencyConfigError, IdempotencyStoreError } from '../../core/errors.js';
 import type { ClaimRef, RecordedAnswer, RecordView } from '../../core/record.js';
 import type {
+  AbandonOptions,
   ClaimRequest,
   ClaimResult,
   IdempotencyStore,
@@ -72,8 +73,8 @@ export class RedisStore implements IdempotencyStore {
     return this.settle('release', claim, [options.began ? '1' : '0']);
   }
 
-  async abandon(claim: ClaimRef, options: { readonly began: boolean }): Promise<WriteResult> {
-    return this.settle('abandon', claim, [options.began ? '1' : '0']);
+  async abandon(claim: ClaimRef, { began, keep }: AbandonOptions): Promise<WriteResult> {
+    return this.settle('abandon', claim, [began ? '1' : '0', keep ? '1' : '0']);
   }
 
   async find(recordKey: string): Promise<RecordView | undefined> {
@@ -202,7 +203,7 @@ function claimArguments(request: ClaimRequest): RedisArgument[] {
     String(request.leaseMs),
     String(request.retentionMs),
     request.keepAbandoned ? '1' : '0',
-    request.takeOver ? '1' : '0',
+    request.takeOver === 'unless_kept' ? 'unless_kept' : request.takeOver ? '1' : '0',
     randomUUID(),
   ];
 }

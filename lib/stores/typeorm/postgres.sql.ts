@@ -121,7 +121,8 @@ WHERE r.record_key = $1::bytea AND r.claim_token = $2::uuid AND r.state = 'in_pr
     ['r.stream_id'],
     [`CASE WHEN ${PRIOR_RECORD_ID} = r.record_id THEN ${PRIOR_STREAM_ID} END`],
   )} END,
-  expires_at = CASE WHEN r.keep_abandoned THEN NULL ELSE ${fromNow('r.retention_ms')} END
+  keep_abandoned = r.keep_abandoned OR $4::boolean,
+  expires_at = CASE WHEN r.keep_abandoned OR $4 THEN NULL ELSE ${fromNow('r.retention_ms')} END
 WHERE ${HELD} ${WROTE}`,
     ),
 

@@ -53,7 +53,7 @@ export function claimValues(items: readonly ClaimItem[], patienceMs?: number): r
     requests.map(({ retentionMs }) => Math.round(retentionMs)),
     requests.map(({ keepAbandoned }) => keepAbandoned),
     items.map(({ recordId }) => recordId),
-    ...[Math.round(leaseMs), takeOver, patienceMs ?? null],
+    ...[Math.round(leaseMs), takeOver === 'unless_kept' ? null : takeOver, patienceMs ?? null],
   ];
 }
 

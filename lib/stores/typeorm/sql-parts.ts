@@ -81,7 +81,7 @@ export function leftBehind(added: readonly string[], takenBack: readonly string[
 /** What every write under a claim answers with. */
 export const WROTE = `RETURNING ${DURABLE} AS durable, r.cancel_requested, r.left_behind IS NOT NULL AS leaves`;
 
-/** The rules of the port's `claim`, in its order; NULL: the record is the claim's to take, whose row is `claim`. `$9`: takeOver. */
+/** The rules of the port's `claim`, in its order; NULL: the record is the claim's to take, whose row is `claim`. `$9`: takeOver, null for `unless_kept`. */
 export function verdict(now: string, claim: string): string {
   const live = `r.state = 'in_progress' AND r.lease_until > ${now}`;
   return `CASE
@@ -91,7 +91,7 @@ export function verdict(now: string, claim: string): string {
     WHEN r.fingerprint <> ${claim}.fingerprint THEN 'reused'
     WHEN r.state = 'completed' THEN 'completed'
     WHEN ${live} THEN 'in_progress'
-    WHEN $9::boolean THEN NULL
+    WHEN COALESCE($9::boolean, NOT r.keep_abandoned) THEN NULL
     ELSE 'abandoned'
   END`;
 }

@@ -6,6 +6,7 @@ import type { EventLog } from '../../core/event-log.js';
 import type { ClaimRef, RecordedAnswer, RecordView } from '../../core/record.js';
 import type { StepLog } from '../../core/step-log.js';
 import type {
+  AbandonOptions,
   ClaimRequest,
   ClaimResult,
   IdempotencyStore,
@@ -174,8 +175,8 @@ class TypeormStore implements IdempotencyStore {
     return began ? this.settleBy(claim, 'releaseBegun', 'released') : this.settleBy(claim, 'giveBack', 'given_back');
   }
 
-  abandon(claim: ClaimRef, { began }: { readonly began: boolean }): Promise<WriteResult> {
-    return this.settleBy(claim, 'abandon', 'abandoned', [began]);
+  abandon(claim: ClaimRef, { began, keep }: AbandonOptions): Promise<WriteResult> {
+    return this.settleBy(claim, 'abandon', 'abandoned', [began, keep === true]);
   }
 
   find(recordKey: string): Promise<RecordView | undefined> {

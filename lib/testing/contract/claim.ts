@@ -224,6 +224,24 @@ export const claimCases: CaseGroup = {
       await b.asks('in_progress', { takeOver: true });
     },
 
+    'rule 8: takeOver unless kept claims what would end by itself, and nothing that is kept': async (b) => {
+      const first = await b.lapsed({ keepAbandoned: false });
+      const second = await b.claim({ takeOver: 'unless_kept', keepAbandoned: true }, await b.other());
+      assert.deepEqual([second.recordId, second.attempt, second.tookOver], [first.recordId, 2, true]);
+      await b.lapse(second);
+      const ask = async () => (await b.store.claim(b.request({ takeOver: 'unless_kept' }))).kind;
+      await b.changesNothing({ claim: ask }, 'abandoned');
+      assert.equal((await b.claim({ takeOver: true })).attempt, 3);
+    },
+
+    'rule 8: takeOver unless kept touches neither a live claim nor another fingerprint': async (b) => {
+      const claim = await b.claim({ keepAbandoned: false });
+      await b.asks('in_progress', { takeOver: 'unless_kept' });
+      await b.lapse(claim);
+      await b.asks('reused', { takeOver: 'unless_kept', fingerprint: 'fingerprint-2' });
+      assert.equal((await b.view()).attempt, 1);
+    },
+
     'rule 8: a lapsed claim may take its own record over with its own token': async (b) => {
       const request = b.request({ takeOver: true });
       await b.lapse(await b.claim(request));

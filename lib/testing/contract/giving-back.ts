@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { RecordView } from '../../core/record.js';
-import { HOUR_MS, MINUTE_MS, SHORT_MS, textAnswer, type Bench, type CaseGroup } from './bench.js';
+import { HOUR_MS, MINUTE_MS, newRecordKey, SHORT_MS, textAnswer, type Bench, type CaseGroup } from './bench.js';
 
 /** What a claim that is undone must leave as it was. When the latest claim was won is not part of it. */
 function essence({ state, recordId, attempt, fingerprint, operation, createdAt }: RecordView): object {
@@ -200,6 +200,42 @@ export const givingBackCases: CaseGroup = {
       assert.equal(await b.store.abandon(await b.claim({ takeOver: true }), { began: false }), 'written');
       assert.equal((await b.view()).attempt, 1);
       assert.equal((await b.claim({ takeOver: true })).attempt, 2);
+    },
+
+    'an abandoned run that says keep stays until it is settled, whatever its claim said': async (b) => {
+      for (const began of [true, false]) {
+        const recordKey = newRecordKey();
+        const unkept = { recordKey, keepAbandoned: false, takeOver: 'unless_kept', retentionMs: SHORT_MS } as const;
+        assert.equal(await b.store.abandon(await b.claim(unkept), { began, keep: true }), 'written');
+        await b.pass(2 * SHORT_MS);
+        await b.store.purge(1_000);
+        const view = await b.view(recordKey);
+        assert.deepEqual([view.state, view.expiresAt], ['abandoned', undefined]);
+        await b.asks('abandoned', unkept, await b.other());
+        assert.equal(await b.store.resolve(recordKey, { kind: 'rerun' }, HOUR_MS), true);
+        assert.equal((await b.claim(unkept)).attempt, began ? 2 : 1);
+      }
+    },
+
+    'an abandoned run that does not say keep is as its claim said': async (b) => {
+      const unkept = { keepAbandoned: false, takeOver: 'unless_kept' } as const;
+      await b.store.abandon(await b.claim(unkept), { began: true, keep: false });
+      assert.ok((await b.view()).expiresAt);
+      await b.store.abandon(await b.claim({ ...unkept, keepAbandoned: true }), { began: true, keep: false });
+      assert.equal((await b.view()).expiresAt, undefined);
+      await b.asks('abandoned', unkept);
+    },
+
+    'a kept run is kept after an undone takeover as well, and no longer once it was taken over': async (b) => {
+      const unkept = { keepAbandoned: false, retentionMs: SHORT_MS } as const;
+      await b.store.abandon(await b.claim(unkept), { began: true, keep: true });
+      assert.equal(await b.store.release(await b.claim({ ...unkept, takeOver: true }), { began: false }), 'written');
+      await b.pass(2 * SHORT_MS);
+      await b.store.purge(1_000);
+      await b.asks('abandoned', { takeOver: 'unless_kept' });
+
+      await b.lapsed({ keepAbandoned: false, takeOver: true });
+      assert.equal((await b.claim({ takeOver: 'unless_kept' })).attempt, 3);
     },
 
     'abandon repeated is written, and counts once': async (b) => {

@@ -13,9 +13,9 @@ export const answerMutants: readonly Mutant[] = [
     edits: [
       edit(
         'lib/core/engine.ts',
-        'const settled = written ?? (await settleRun(this.store, active, outcome, call.policy.retentionMs));',
+        'const settled = written ?? (await settleRun(this.store, active, outcome, call.policy));',
         `const settled = 'written';
-    void settleRun(this.store, active, outcome, call.policy.retentionMs);`,
+    void settleRun(this.store, active, outcome, call.policy);`,
       ),
     ],
   },

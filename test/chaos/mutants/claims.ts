@@ -41,7 +41,7 @@ export const claimMutants: readonly Mutant[] = [
   {
     name: 'an abandoned run is taken over where nothing may run twice',
     ...{ store: 'redis', mode: 'block', faults: ['app_kill', 'app_stop'], crash: 0.01, caughtBy: ['I1'] },
-    edits: [edit(ENGINE, `takeOver: call.policy.afterCrash === 'rerun'`, 'takeOver: true')],
+    edits: [edit('lib/core/policy.ts', `takeOver: afterCrash === 'rerun'`, 'takeOver: true')],
   },
   {
     name: 'a claim that the driver sends twice is refused because of itself',

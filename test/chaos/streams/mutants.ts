@@ -138,9 +138,7 @@ export const STREAM_MUTANTS: readonly StreamMutant[] = [
     faults: ['app_kill'],
     crash: 0.005,
     caughtBy: ['S1'],
-    edits: [
-      { file: 'lib/core/engine.ts', find: `takeOver: call.policy.afterCrash === 'rerun',`, put: 'takeOver: true,' },
-    ],
+    edits: [{ file: 'lib/core/policy.ts', find: `takeOver: afterCrash === 'rerun',`, put: 'takeOver: true,' }],
   },
   {
     ...ON_REDIS,

@@ -63,6 +63,22 @@ export const CLAIMING_MUTANTS: Readonly<Record<string, Mutant>> = {
       }
     },
   },
+  'takeOver unless kept takes over all': {
+    noticedBy: /rule 8: takeOver unless kept claims what would end by itself/,
+    Store: class extends Mutable {
+      override claim(request: ClaimRequest): Promise<ClaimResult> {
+        return super.claim({ ...request, takeOver: request.takeOver !== false });
+      }
+    },
+  },
+  'takeOver unless kept takes over nothing': {
+    noticedBy: /rule 8: takeOver unless kept claims what would end by itself/,
+    Store: class extends Mutable {
+      override claim(request: ClaimRequest): Promise<ClaimResult> {
+        return super.claim({ ...request, takeOver: request.takeOver === true });
+      }
+    },
+  },
   'the fingerprint is not compared': {
     noticedBy: /rule 5: another fingerprint is refused once/,
     Store: class extends Mutable {

@@ -77,6 +77,33 @@ export const SETTLING_MUTANTS: Readonly<Record<string, Mutant>> = {
       }
     },
   },
+  'abandon does not keep': {
+    noticedBy: /an abandoned run that says keep stays/,
+    Store: class extends Mutable {
+      override abandon(claim: ClaimRef, { began }: Began): Promise<WriteResult> {
+        return super.abandon(claim, { began });
+      }
+    },
+  },
+  'abandon always keeps': {
+    noticedBy: /an abandoned run that does not say keep is as its claim said/,
+    Store: class extends Mutable {
+      override abandon(claim: ClaimRef, options: Began): Promise<WriteResult> {
+        return super.abandon(claim, { ...options, keep: true });
+      }
+    },
+  },
+  'an undone takeover leaves its own keepAbandoned': {
+    noticedBy: /a kept run is kept after an undone takeover/,
+    Store: class extends Mutable {
+      override async release(claim: ClaimRef, options: Began): Promise<WriteResult> {
+        const keepAbandoned = this.record(claim.recordKey)?.keepAbandoned ?? false;
+        const result = await super.release(claim, options);
+        if (result === 'written' && !options.began) this.change(claim.recordKey, { keepAbandoned });
+        return result;
+      }
+    },
+  },
   'an abandoned record is never kept': {
     noticedBy: /an abandoned record that is kept survives/,
     Store: class extends Mutable {

@@ -6,6 +6,7 @@ import { ANSWER, claimRequest, RECORD_KEY, startRun, storeWithFaults } from './r
 const RECORD = { kind: 'record', answer: ANSWER } as const;
 const RELEASE = { kind: 'release', began: true } as const;
 const UNKNOWN = { kind: 'unknown', began: true } as const;
+const KEPT_A_MINUTE = { retentionMs: 60_000, afterCrash: 'block' } as const;
 
 let run: ActiveRun | undefined;
 afterEach(() => run?.end());
@@ -18,21 +19,21 @@ describe('settling a run', () => {
   ] as const)('%j leaves the record %s', async (outcome, state) => {
     const store = storeWithFaults();
     run = await startRun(store);
-    expect(await settleRun(store, run, outcome, 60_000)).toBe('written');
+    expect(await settleRun(store, run, outcome, KEPT_A_MINUTE)).toBe('written');
     expect((await store.find(RECORD_KEY))?.state).toBe(state);
   });
 
   it('leaves no record after a release by which nothing had begun', async () => {
     const store = storeWithFaults();
     run = await startRun(store);
-    expect(await settleRun(store, run, { kind: 'release', began: false }, 60_000)).toBe('written');
+    expect(await settleRun(store, run, { kind: 'release', began: false }, KEPT_A_MINUTE)).toBe('written');
     expect(await store.find(RECORD_KEY)).toBeUndefined();
   });
 
   it('keeps the record for the retention that it is given, from the completion on', async () => {
     const store = storeWithFaults();
     run = await startRun(store);
-    await settleRun(store, run, RECORD, 1_234_000);
+    await settleRun(store, run, RECORD, { retentionMs: 1_234_000, afterCrash: 'block' });
     const { completedAt, expiresAt } = (await store.find(RECORD_KEY))!;
     expect(expiresAt!.getTime() - completedAt!.getTime()).toBe(1_234_000);
   });
@@ -45,7 +46,7 @@ describe('settling a run', () => {
     run = await startRun(store);
     store.on(method).fail();
     let settled: string | undefined;
-    const settling = settleRun(store, run, outcome, 60_000).then((result) => (settled = result));
+    const settling = settleRun(store, run, outcome, KEPT_A_MINUTE).then((result) => (settled = result));
     await eventually(() => store.count(method) >= 3, 'three attempts');
     expect(settled).toBeUndefined();
     expect((await store.find(RECORD_KEY))?.state).toBe('in_progress');
@@ -59,7 +60,7 @@ describe('settling a run', () => {
     run = await startRun(store, { leaseMs: 600 });
     const startedAt = performance.now();
     store.on('complete').fail();
-    const settling = settleRun(store, run, RECORD, 60_000);
+    const settling = settleRun(store, run, RECORD, KEPT_A_MINUTE);
     await eventually(() => performance.now() - startedAt > 1_500, 'two leases and a half');
     store.heal();
     expect(await settling).toBe('written');
@@ -69,7 +70,7 @@ describe('settling a run', () => {
     const store = storeWithFaults();
     run = await startRun(store);
     store.on('complete').loseReply(1);
-    expect(await settleRun(store, run, RECORD, 60_000)).toBe('written');
+    expect(await settleRun(store, run, RECORD, KEPT_A_MINUTE)).toBe('written');
     expect(store.count('complete')).toBe(2);
     expect((await store.find(RECORD_KEY))?.answer).toMatchObject({ status: 200 });
   });
@@ -80,7 +81,7 @@ describe('settling a run', () => {
     run = await startRun(store, { leaseMs: 150 });
     store.on('complete').fail();
     store.on('renew').fail();
-    expect(await settleRun(store, run, RECORD, 60_000)).toBe('lost');
+    expect(await settleRun(store, run, RECORD, KEPT_A_MINUTE)).toBe('lost');
     expect(performance.now() - startedAt).toBeGreaterThanOrEqual(150);
   });
 
@@ -89,7 +90,7 @@ describe('settling a run', () => {
     run = await startRun(store);
     await store.abandon(run.claim, { began: true });
     await store.resolve(RECORD_KEY, { kind: 'completed', answer: { ...ANSWER, status: 201 } }, 60_000);
-    expect(await settleRun(store, run, RECORD, 60_000)).toBe('lost');
+    expect(await settleRun(store, run, RECORD, KEPT_A_MINUTE)).toBe('lost');
     expect(store.count('complete')).toBe(1);
     expect((await store.find(RECORD_KEY))?.answer).toMatchObject({ status: 201 });
   });
@@ -98,7 +99,7 @@ describe('settling a run', () => {
     const store = storeWithFaults();
     run = await startRun(store);
     store.on('release').fail();
-    expect(await settleRun(store, run, RELEASE, 60_000)).toBe('written');
+    expect(await settleRun(store, run, RELEASE, KEPT_A_MINUTE)).toBe('written');
     run.end();
     expect((await store.find(RECORD_KEY))?.state).toBe('in_progress');
     await eventually(() => store.count('release') >= 3, 'attempts in the background');
@@ -112,7 +113,7 @@ describe('settling a run', () => {
     const store = storeWithFaults();
     run = await startRun(store, { leaseMs: 100 });
     store.on('release').fail();
-    await settleRun(store, run, RELEASE, 60_000);
+    await settleRun(store, run, RELEASE, KEPT_A_MINUTE);
     run.end();
     await eventually(() => !run!.mayHoldClaim, 'the end of the lease');
     await new Promise((resolve) => setTimeout(resolve, 250)); // a round that had begun before
