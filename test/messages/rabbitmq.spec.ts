@@ -9,8 +9,15 @@ import {
   Transport,
   type RmqOptions,
 } from '@nestjs/microservices';
-import { connect, type Channel, type ChannelModel, type ConsumeMessage } from 'amqplib';
-import { Idempotent, memoryStore, type IdempotencyStore } from 'nestjs-idempotency';
+import { connect, type Channel, type ChannelModel, type ConsumeMessage, type Options } from 'amqplib';
+import {
+  cloudEventKey,
+  Idempotent,
+  IdempotencyContext,
+  memoryStore,
+  type IdempotencyRunContext,
+  type IdempotencyStore,
+} from 'nestjs-idempotency';
 import { faultStore } from 'nestjs-idempotency/testing';
 import { randomUUID } from 'node:crypto';
 import { throwError, timer, map, type Observable } from 'rxjs';
@@ -124,6 +131,15 @@ class SharedController {
   @Idempotent({ key: messageId })
   two(@Payload() data: Data, @Ctx() context: RmqContext) {
     return handle('two', data, context);
+  }
+}
+
+@Controller()
+class EventsController {
+  @EventPattern<unknown>('event')
+  @Idempotent({ key: cloudEventKey })
+  event(@IdempotencyContext() context: IdempotencyRunContext) {
+    runs.push(context.key);
   }
 }
 
@@ -455,6 +471,52 @@ describeRabbitMq('messages over RabbitMQ', (url) => {
       for (const open of gates) open();
       await eventually(() => replies.filter(({ response }) => response).length === 2, 'both replies');
       expect(await whenEmpty()).toEqual(['price a']);
+    });
+  });
+
+  describe('CloudEvents', () => {
+    /** Anything that is a property of AMQP, with the data of the event as its body. */
+    function publishEvent(properties: Options.Publish, data: unknown = {}, times = 1): void {
+      const content = Buffer.from(JSON.stringify({ pattern: 'event', data }));
+      for (let i = 0; i < times; i++) channel.sendToQueue(queue, content, properties);
+    }
+
+    it.each(['cloudEvents:', 'cloudEvents_'])('in binary mode are told apart by %ssource and id', async (prefix) => {
+      await consume({}, memoryStore(), { controllers: [EventsController] });
+      const named = (source: string, id: string): Options.Publish => ({
+        contentType: 'application/json',
+        // Of a delivery, and not of the event: another one each time.
+        messageId: randomUUID(),
+        headers: { [`${prefix}specversion`]: '1.0', [`${prefix}source`]: source, [`${prefix}id`]: id },
+      });
+      for (const _ of [1, 2, 3]) publishEvent(named('/shop/1', 'a'));
+      publishEvent(named('/shop/2', 'a'));
+      // Unlike over HTTP, a property holds any text: there is no percent-encoding to undo.
+      publishEvent(named('/shop/1', 'a%20b'));
+      publishEvent(named('/shop/1', 'a b'));
+      await ran(4);
+      const keys = ['7:/shop/1:a', '7:/shop/2:a', '7:/shop/1:a%20b', '7:/shop/1:a b'];
+      expect((await whenEmpty()).sort()).toEqual(keys.sort());
+    });
+
+    it('in structured mode are read from the data, also where properties name another one', async () => {
+      await consume({}, memoryStore(), { controllers: [EventsController] });
+      const data = { specversion: '1.0', source: '/shop/1', id: 'inside' };
+      const headers = { 'cloudEvents:source': '/relay', 'cloudEvents:id': 'outside' };
+      publishEvent({ contentType: 'application/cloudevents+json' }, data, 2);
+      publishEvent({ contentType: 'application/cloudevents+json; charset=utf-8', headers }, data);
+      publishEvent({}, data);
+      await ran(1);
+      expect(await whenEmpty()).toEqual(['7:/shop/1:inside']);
+    });
+
+    it('without a part of their name do not run, and are not lost', async () => {
+      await consume({}, memoryStore(), { controllers: [EventsController] });
+      publishEvent({ headers: { 'cloudEvents:source': '/shop/1' } });
+      publishEvent({ headers: { 'cloudEvents:source': '/shop/1', 'cloudEvents:id': 7 } });
+      publishEvent({});
+      await eventually(async () => (await countOf(dead)) === 3, 'three dead letters');
+      expect(await whenEmpty()).toEqual([]);
     });
   });
 });
