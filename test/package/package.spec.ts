@@ -83,14 +83,14 @@ const applications: Application[] = [
     store: 'typeorm',
     nest: '12.5.1',
     type: 'module',
-    drivers: { '@nestjs/typeorm': '12.0.2', typeorm: '1.1.1', pg: '8.23.1' },
+    drivers: { '@nestjs/typeorm': '12.0.2', typeorm: '1.1.1', pg: '8.23.1', '@nestjs/microservices': '12.1.1' },
     module: nodenext,
   },
   {
     store: 'typeorm',
     nest: '11.0.0',
     type: 'commonjs',
-    drivers: { '@nestjs/typeorm': '11.0.0', typeorm: '0.3.20', pg: '8.11.0' },
+    drivers: { '@nestjs/typeorm': '11.0.0', typeorm: '0.3.20', pg: '8.11.0', '@nestjs/microservices': '11.0.0' },
     module: node10,
   },
   {
@@ -134,7 +134,8 @@ describe('the packed package', () => {
       expect((await consumer.installed()).filter((name) => unasked.includes(name))).toEqual([]);
 
       const { store, nest, type, module } = application;
-      await consumer.compile(['orders.ts', `${store}-app.ts`], module);
+      const hasMessages = '@nestjs/microservices' in application.drivers;
+      await consumer.compile(['orders.ts', `${store}-app.ts`, ...(hasMessages ? ['messages-app.ts'] : [])], module);
       const database = await createTestDatabase(`package.spec ${nest} ${type}`);
       const printed = await consumer.run(`${store}-app.js`, {
         DATABASE_URL: database.url,
@@ -147,6 +148,10 @@ describe('the packed package', () => {
         { status: 201, replayed: null, body: { order: 2 } },
       ];
       expect(JSON.parse(printed)).toEqual(store === 'redis' ? [answers, answers] : [answers]);
+      if (!hasMessages) return;
+      const created = (id: string, order: number) => ({ id, order });
+      const replies = [created('a', 1), created('a', 1), created('b', 2)];
+      expect(JSON.parse(await consumer.run('messages-app.js', {}))).toEqual(replies);
     },
     300_000,
   );
