@@ -8,6 +8,8 @@ export default {
   testTimeout: 30_000,
   // Most tests wait for a server or a clock, so a core to spare is a core wasted.
   maxWorkers: '100%',
+  // Tests of one file that say `concurrent` do little but wait.
+  maxConcurrency: 16,
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   extensionsToTreatAsEsm: ['.ts'],

@@ -79,7 +79,8 @@ describe('describeStoreContract', () => {
     }
   });
 
-  it.each(Object.entries(MUTANTS))('notices the bug: %s', async (_bug, { Store, noticedBy }) => {
+  // Side by side: a run is mostly waiting for what a store must not do.
+  it.concurrent.each(Object.entries(MUTANTS))('notices the bug: %s', async (_bug, { Store, noticedBy }) => {
     const results = await runContract(async () => {
       const clock = fakeClock();
       return { store: new Store(clock), advance: (ms) => clock.advance(ms) };
