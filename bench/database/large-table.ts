@@ -51,10 +51,10 @@ async function insertRecords(dataSource: DataSource, name: string, records: numb
     const to = Math.min(records, from + RANGE) - 1;
     await dataSource.query(
       `INSERT INTO "${name}" (record_key, record_id, operation, fingerprint, state, claim_token, fencing_token, attempt,
-         created_at, claimed_at, lease_until, completed_at, expires_at, retention_ms, keep_abandoned, status, headers, body)
+         created_at, claimed_at, lease_until, completed_at, expires_at, purge_after, retention_ms, keep_abandoned, status, headers, body)
        SELECT int4send((n::float8 / $3 * 4294967295 - 2147483648)::int4 # (-2147483648)) || substr(sha256(int4send(n)), 1, 28),
          gen_random_uuid(), 'POST /orders', repeat('f', 64), 'completed', gen_random_uuid(), n + 1, 1,
-         now(), now(), now() + interval '30 s', now(), now() + interval '12 h' + n * interval '1 ms', 86400000, true,
+         now(), now(), now() + interval '30 s', now(), now() + interval '12 h' + n * interval '1 ms', now() + interval '12 h' + n * interval '1 ms', 86400000, true,
          201, $4::text, $5::bytea
        FROM generate_series($1::int, $2::int) AS n`,
       [from, to, records, JSON.stringify(answer.headers), answer.body],

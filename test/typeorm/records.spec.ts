@@ -165,9 +165,9 @@ it('purges round a row that somebody holds', async () => {
 
 it('finds what it reads and removes by indexes, however much else there is', async () => {
   await dataSource.query(`INSERT INTO idempotency_records (record_key, record_id, operation, fingerprint, state, fencing_token,
-      attempt, created_at, claimed_at, lease_until, expires_at, retention_ms, keep_abandoned)
+      attempt, created_at, claimed_at, lease_until, expires_at, purge_after, retention_ms, keep_abandoned)
     SELECT sha256(i::text::bytea), gen_random_uuid(), 'o', 'f', 'completed', i, 1, now(), now(), now(),
-      now() + (i - 10) * interval '1 minute', 1, true FROM generate_series(1, 20000) i`);
+      now() + (i - 10) * interval '1 minute', now() + (i - 20) * interval '1 minute', 1, true FROM generate_series(1, 20000) i`);
   await dataSource.query(`INSERT INTO idempotency_records_events
     SELECT gen_random_uuid(), seq, ARRAY[5], 'token'::bytea FROM generate_series(1, 20000), generate_series(1, 3) seq`);
   await dataSource.query(`INSERT INTO idempotency_records_steps
@@ -179,7 +179,7 @@ it('finds what it reads and removes by indexes, however much else there is', asy
     const filled = values.reduce((sql, value, index) => sql.replaceAll(`$${index + 1}`, value), text);
     return JSON.stringify(await dataSource.query(`EXPLAIN ${filled}`));
   };
-  expect(await plan(purge, '500', '1', '20000')).toMatch(/Index Scan using .{0,4}IDX_b3482fdd761179f433dab212e7/);
+  expect(await plan(purge, '500', '1', '20000')).toMatch(/Index Scan using .{0,4}IDX_d207af85c702f6caac45e51e0a/);
   const { read, sweep } = logsSql(tables);
   const key = "'\\\\x00'";
   const plans = [

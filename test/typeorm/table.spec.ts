@@ -105,7 +105,7 @@ describe('the tables, however they were made', () => {
   it('store a record with room beside it', async () => {
     const dataSource = await connect({ migrations: [CreateIdempotencyRecords1764000000000], migrationsRun: true });
     expect(await shape(dataSource, 'idempotency_records')).toMatchObject({
-      options: [{ reloptions: ['fillfactor=80', 'autovacuum_vacuum_scale_factor=0.05'] }],
+      options: [{ reloptions: ['fillfactor=50', 'autovacuum_vacuum_scale_factor=0.05'] }],
     });
   });
 

@@ -3,6 +3,7 @@ import { BY_KEY, OF_ONE_ROW, patience } from './shared-sql.js';
 import {
   ANSWER,
   DURABLE,
+  endsAt,
   FENCE,
   fromNow,
   isOver,
@@ -55,10 +56,10 @@ seen AS MATERIALIZED (
 ),
 claimed AS (
   INSERT INTO ${table} AS r (record_key, record_id, operation, fingerprint, state, claim_token, fencing_token, attempt,
-    created_at, claimed_at, lease_until, expires_at, retention_ms, keep_abandoned)
+    created_at, claimed_at, lease_until, expires_at, purge_after, retention_ms, keep_abandoned)
   SELECT w.record_key, w.record_id, w.operation, w.fingerprint, 'in_progress', w.claim_token, ${FENCE}, 1,
     moment.now, moment.now, ${fromNow('$8')}, CASE WHEN w.keep_abandoned THEN NULL ELSE ${fromNow('$8 + w.retention_ms')} END,
-    w.retention_ms, w.keep_abandoned
+    ${fromNow('w.retention_ms')}, w.retention_ms, w.keep_abandoned
   FROM moment CROSS JOIN (
     SELECT DISTINCT ON (w.record_key) w.* FROM wanted AS w
     WHERE NOT EXISTS (SELECT FROM seen WHERE seen.n = w.n) ORDER BY w.record_key, w.n
@@ -78,6 +79,7 @@ claimed AS (
     lease_until = ${fromNow('$8')},
     completed_at = NULL,
     expires_at = CASE WHEN EXCLUDED.keep_abandoned THEN NULL ELSE ${fromNow('$8 + EXCLUDED.retention_ms')} END,
+    purge_after = LEAST(r.purge_after, EXCLUDED.purge_after),
     retention_ms = EXCLUDED.retention_ms,
     keep_abandoned = EXCLUDED.keep_abandoned,
     left_behind = ${leftBehind(['r.stream_id', `CASE WHEN r.has_steps AND NOT ${SAME_RECORD} THEN r.record_id END`])},
@@ -104,7 +106,7 @@ FROM claimed AS c JOIN wanted AS w ON w.record_key = c.record_key AND w.claim_to
     complete: shared(
       'complete',
       `UPDATE ${table} AS r SET
-  state = 'completed', completed_at = clock_timestamp(), expires_at = ${fromNow('w.retention_ms')}, retention_ms = w.retention_ms, prior = NULL,
+  state = 'completed', completed_at = clock_timestamp(), ${endsAt(fromNow('w.retention_ms'))}, retention_ms = w.retention_ms, prior = NULL,
   ${ANSWER.map((name) => `${name} = w.${name}`).join(', ')}
 FROM unnest($1::bytea[], $2::uuid[], $3::bigint[], $4::smallint[], $5::text[],
     $6::bytea[], $7::text[], $8::text[], $9::integer[])

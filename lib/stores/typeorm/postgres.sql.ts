@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import {
   ANSWER_FROM_4,
   DURABLE,
+  endsAt,
   fromNow,
   HELD,
   isOver,
@@ -75,7 +76,7 @@ WHERE ${HELD} ${WROTE}`,
     releaseBegun: repeatable(
       'release',
       `UPDATE ${table} AS r SET
-  state = 'released', lease_until = clock_timestamp(), expires_at = ${fromNow('r.retention_ms')}, prior = NULL
+  state = 'released', lease_until = clock_timestamp(), ${endsAt(fromNow('r.retention_ms'))}, prior = NULL
 WHERE ${HELD} ${WROTE}`,
     ),
 
@@ -99,6 +100,7 @@ WHERE ${HELD} ${WROTE}`,
   claimed_at = COALESCE((r.prior ->> 'claimed_at')::timestamptz, r.claimed_at),
   lease_until = COALESCE((r.prior ->> 'lease_until')::timestamptz, clock_timestamp()),
   expires_at = CASE WHEN r.prior IS NULL THEN to_timestamp(0) ELSE (r.prior ->> 'expires_at')::timestamptz END,
+  purge_after = CASE WHEN r.prior IS NULL THEN to_timestamp(0) ELSE (r.prior ->> 'purge_after')::timestamptz END,
   retention_ms = COALESCE((r.prior ->> 'retention_ms')::bigint, r.retention_ms),
   keep_abandoned = COALESCE((r.prior ->> 'keep_abandoned')::boolean, r.keep_abandoned),
   has_steps = CASE WHEN r.prior IS NULL OR ${PRIOR_RECORD_ID} = r.record_id THEN r.has_steps ELSE (r.prior ->> 'has_steps')::boolean END,
@@ -151,7 +153,7 @@ WHERE r.record_key = $1::bytea AND NOT ${isOver('r', 'moment.now')}`,
       `UPDATE ${table} AS r SET
   state = $2::text, claim_token = NULL, given_back_token = NULL, prior = NULL,
   completed_at = CASE WHEN $2 = 'completed' THEN clock_timestamp() END,
-  expires_at = ${fromNow('$3')}, retention_ms = $3::bigint,
+  ${endsAt(fromNow('$3'))}, retention_ms = $3::bigint,
   ${ANSWER_FROM_4}
 WHERE r.record_key = $1::bytea AND NOT ${isOver('r', 'clock_timestamp()')}
   AND (r.state = 'abandoned' OR (r.state = 'in_progress' AND r.lease_until <= clock_timestamp()))
@@ -174,26 +176,35 @@ SELECT existed FROM gone`,
     // somebody holds are skipped, and a row is looked at again once it is held. One process purges at
     // a time: the turn ends with the statement, so it also works where a pooler hands the next
     // statement to another connection. statement_timestamp(), because it is one value, which lets
-    // the index on expires_at find the rows. Streams can have many items: so many records are removed
-    // as have $3 of them together, but at least one, so that the statement ends within its deadline.
+    // the index on purge_after find the rows. What turns out to end later, or is kept
+    // until somebody settles it, is not looked at again before its end. Streams can have many items: so
+    // many records are removed as have $3 of them together, but at least one, so that the statement ends
+    // within its deadline.
     purge: repeatable(
       'purge',
       `WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($2::bigint) AS mine),
 due AS MATERIALIZED (
-  SELECT r.record_key, r.expires_at, COALESCE(r.stream_tail, 0) AS items FROM ${table} AS r
-  WHERE (SELECT mine FROM turn) AND r.expires_at <= statement_timestamp()
-  ORDER BY r.expires_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
+  SELECT r.record_key, r.purge_after, r.expires_at <= statement_timestamp() AS is_over, COALESCE(r.stream_tail, 0) AS items
+  FROM ${table} AS r
+  WHERE (SELECT mine FROM turn) AND r.purge_after <= statement_timestamp()
+  ORDER BY r.purge_after LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ),
 now_due AS (
   SELECT record_key FROM (
-    SELECT record_key, sum(items) OVER (ORDER BY expires_at, record_key) - items AS items_before FROM due
+    SELECT record_key, sum(items) OVER (ORDER BY purge_after, record_key) - items AS items_before FROM due WHERE is_over
   ) AS counted WHERE items_before < $3::bigint
+),
+later AS (
+  UPDATE ${table} AS r SET purge_after = r.expires_at FROM due
+  WHERE r.record_key = due.record_key AND due.is_over IS NOT TRUE AND (r.expires_at > statement_timestamp()) IS NOT FALSE
+  RETURNING r.record_key
 ),
 gone AS (
   DELETE FROM ${table} AS r USING now_due
   WHERE r.record_key = now_due.record_key AND r.expires_at <= statement_timestamp() RETURNING ${theirIds}
 )${withTheirLogs}
-SELECT (SELECT count(*) FROM gone) AS removed, (SELECT count(*) FROM due) > (SELECT count(*) FROM now_due) AS more`,
+SELECT (SELECT count(*) FROM gone) AS removed, (SELECT count(*) FROM due WHERE is_over) > (SELECT count(*) FROM now_due)
+  OR (SELECT count(*) FROM due) = $1 AND EXISTS (SELECT FROM later) AS more`,
     ),
   };
 }

@@ -24,6 +24,7 @@ export const recordColumns = {
   leaseUntil: { name: 'lease_until', type: 'timestamptz' },
   completedAt: { name: 'completed_at', type: 'timestamptz', nullable: true },
   expiresAt: { name: 'expires_at', type: 'timestamptz', nullable: true },
+  purgeAfter: { name: 'purge_after', type: 'timestamptz', nullable: true },
   retentionMs: { name: 'retention_ms', type: 'bigint' },
   keepAbandoned: { name: 'keep_abandoned', type: 'boolean' },
   prior: { name: 'prior', type: 'jsonb', nullable: true },
@@ -48,7 +49,7 @@ export const recordColumns = {
  * like. Bodies can be large: select the columns that you need.
  */
 @Entity(DEFAULT_TABLE)
-@Index(['expiresAt'])
+@Index(['purgeAfter'])
 export class IdempotencyRecordEntity {
   /** SHA-256 over scope, operation and idempotency key. The base64url form of it is the `recordKey` of the API. */
   @PrimaryColumn(recordColumns.recordKey) recordKey: Buffer;
@@ -70,6 +71,8 @@ export class IdempotencyRecordEntity {
   @Column(recordColumns.completedAt) completedAt: Date | null;
   /** From then on the record counts as gone, and a purge removes it. Empty: not before it is settled. */
   @Column(recordColumns.expiresAt) expiresAt: Date | null;
+  /** From then on a purge looks whether it has come to its end: not later than `expiresAt`. */
+  @Column(recordColumns.purgeAfter) purgeAfter: Date | null;
   @Column(recordColumns.retentionMs) retentionMs: string;
   @Column(recordColumns.keepAbandoned) keepAbandoned: boolean;
   /** While a claim is live: what the record was before it. */
@@ -114,7 +117,7 @@ export function idempotencyEntity(options: RecordTableOptions = {}): EntitySchem
   return new EntitySchema<IdempotencyRecordEntity>({
     ...namesOf(SCHEMA_ENTITY_PREFIX, table, schema),
     columns: { ...recordColumns, recordKey: { ...recordColumns.recordKey, primary: true } },
-    indices: [{ columns: ['expiresAt'] }],
+    indices: [{ columns: ['purgeAfter'] }],
   });
 }
 

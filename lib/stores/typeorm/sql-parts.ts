@@ -51,6 +51,7 @@ END, 'prior', ${PRIOR_OF_PRIOR}, ${[
   'claimed_at',
   'lease_until',
   'expires_at',
+  'purge_after',
   'retention_ms',
   'keep_abandoned',
   'has_steps',
@@ -99,6 +100,16 @@ export function verdict(now: string, claim: string): string {
 /** The record's retention is over. An empty expires_at: kept until somebody settles it, or live. */
 export function isOver(row: string, now: string): string {
   return `(${row}.expires_at IS NOT NULL AND ${row}.expires_at <= ${now})`;
+}
+
+/**
+ * A record's end, wherever a statement writes one. The index by which a purge finds records is not on
+ * `expires_at`, which every completion and renewal moves, but on `purge_after`: from then on a purge
+ * looks at the record. Set with the claim, it is never later than the end, and only a purge moves it
+ * forward; so an update that gives the record a later end changes no index (it is HOT).
+ */
+export function endsAt(end: string): string {
+  return `expires_at = ${end}, purge_after = LEAST(r.purge_after, ${end})`;
 }
 
 export function fromNow(ms: string): string {

@@ -1,7 +1,8 @@
 import { edit, type Mutant } from './mutant.js';
 
 const SQL = 'lib/stores/typeorm/postgres.sql.ts';
-const DUE = 'AND r.expires_at <= statement_timestamp()\n  ORDER BY';
+const DUE = 'AND r.purge_after <= statement_timestamp()\n  ORDER BY';
+const OVER = 'r.expires_at <= statement_timestamp() AS is_over';
 const GONE = 'AND r.expires_at <= statement_timestamp() RETURNING';
 
 /** Bugs in how records are kept: through a crash of the store, until their end and no longer. */
@@ -34,7 +35,8 @@ export const keepingMutants: readonly Mutant[] = [
     name: 'a purge removes what has a live claim',
     ...{ store: 'postgres', mode: 'block', faults: [], caughtBy: ['I1', 'I8'] },
     edits: [
-      edit(SQL, DUE, `AND (r.expires_at <= statement_timestamp() OR r.state = 'in_progress')\n  ORDER BY`),
+      edit(SQL, DUE, `AND (r.purge_after <= statement_timestamp() OR r.state = 'in_progress')\n  ORDER BY`),
+      edit(SQL, OVER, `r.expires_at <= statement_timestamp() OR r.state = 'in_progress' AS is_over`),
       edit(SQL, GONE, 'RETURNING'),
     ],
   },
@@ -43,6 +45,7 @@ export const keepingMutants: readonly Mutant[] = [
     ...{ store: 'postgres', mode: 'block', faults: [], caughtBy: ['I1', 'I6', 'I16'] },
     edits: [
       edit(SQL, DUE, `AND r.completed_at <= statement_timestamp() - interval '1 second'\n  ORDER BY`),
+      edit(SQL, OVER, 'true AS is_over'),
       edit(SQL, GONE, 'RETURNING'),
     ],
   },

@@ -2,7 +2,8 @@
 -- creates, for those who keep their schema in SQL. Names of constraint and index are those that TypeORM gives,
 -- so that `synchronize` and generated migrations find nothing to change.
 --
--- fillfactor: every record is written at least twice; room on the page lets the second version lie beside the first.
+-- fillfactor: every record is written at least twice; room on the page lets the second version, about twice as long
+-- with its answer, lie beside the first, and no index is touched.
 CREATE TABLE "idempotency_records" (
   "record_key" bytea NOT NULL,
   "record_id" uuid NOT NULL,
@@ -18,6 +19,7 @@ CREATE TABLE "idempotency_records" (
   "lease_until" timestamptz NOT NULL,
   "completed_at" timestamptz,
   "expires_at" timestamptz,
+  "purge_after" timestamptz,
   "retention_ms" bigint NOT NULL,
   "keep_abandoned" boolean NOT NULL,
   "prior" jsonb,
@@ -34,9 +36,9 @@ CREATE TABLE "idempotency_records" (
   "has_steps" boolean,
   "left_behind" uuid[],
   CONSTRAINT "PK_cbec2fb34d760b568501976fd2b" PRIMARY KEY ("record_key")
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
-CREATE INDEX "IDX_b3482fdd761179f433dab212e7" ON "idempotency_records" ("expires_at");
+CREATE INDEX "IDX_d207af85c702f6caac45e51e0a" ON "idempotency_records" ("purge_after");
 
 -- The items of streams, a row for each batch.
 CREATE TABLE "idempotency_records_events" (
