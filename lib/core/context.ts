@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { hashParts } from './hash.js';
 import type { StepContext } from './steps.js';
 
@@ -46,37 +45,4 @@ export interface RunManager {}
 
 export function downstreamKeyOf(recordId: string, name: string): string {
   return `idem_${hashParts(['downstream', recordId, name])}`;
-}
-
-/** What travels along a call chain: the run, and what the transport wants to know when the handler starts. */
-export interface RunScope {
-  /** Absent until the claim is won: a multipart upload is claimed only when its parts are known. */
-  context?: IdempotencyRunContext;
-  /** Called in place of the handler's own code; calls `start` when it may run. */
-  readonly aroundHandler?: (handler: unknown, start: () => unknown) => unknown;
-}
-
-// One storage for the process: where an application loads the ESM and the CommonJS build side by
-// side, `current()` of either finds the run that the other began.
-const STORAGE = Symbol.for('nestjs-idempotency:run');
-const registry = globalThis as { [STORAGE]?: AsyncLocalStorage<RunScope> };
-const storage = (registry[STORAGE] ??= new AsyncLocalStorage<RunScope>());
-
-/** The run that the caller is in, however deep in its call chain, or undefined. */
-export function currentRun(): IdempotencyRunContext | undefined {
-  return storage.getStore()?.context;
-}
-
-export function currentScope(): RunScope | undefined {
-  return storage.getStore();
-}
-
-/** Calls `fn` with `context` as the current run. */
-export function withRun<T>(context: IdempotencyRunContext, fn: () => T): T {
-  return storage.run({ context }, fn);
-}
-
-/** Calls `fn` within `scope`. */
-export function withScope<T>(scope: RunScope, fn: () => T): T {
-  return storage.run(scope, fn);
 }

@@ -1,6 +1,6 @@
 import type { ActiveRun } from './active-run.js';
 import { answerOfSettlement } from './answer.js';
-import { withRun } from './context.js';
+import { runWithin } from './run-scope.js';
 import type { RecoverFunction } from './policy.js';
 import type { RecordView } from './record.js';
 import type { RunOutcome } from './settle.js';
@@ -38,7 +38,10 @@ export async function recover(
       if (signal.aborted) stopWaiting();
       signal.addEventListener('abort', stopWaiting, { once: true });
     });
-    const said = await Promise.race([withRun(run.context, async () => ask(inDoubt, run.context, providers)), lost]);
+    const said = await Promise.race([
+      runWithin({ context: run.context }, async () => ask(inDoubt, run.context, providers)),
+      lost,
+    ]);
     if (said === 'rerun') return { kind: 'rerun' };
     if (said === 'block') return { kind: 'unknown', began: false };
     if (typeof said === 'object' && said !== null && typeof said.completed === 'object' && said.completed !== null) {

@@ -1,7 +1,7 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { monotonicNow, pause } from './clock.js';
 import { IdempotencyClaimLostError, IdempotencyStepError } from './errors.js';
 import type { ActiveRun } from './active-run.js';
+import { currentScope, runWithin } from './run-scope.js';
 import type { StepLog } from './step-log.js';
 
 /** What a step's function is told. */
@@ -17,9 +17,6 @@ export interface StepContext {
 const LONGEST_NAME = 200;
 const FIRST_PAUSE_MS = 25;
 const LONGEST_PAUSE_MS = 1_000;
-
-/** The step that is running further up the call chain, and whose it is: an inner step of the same run is named within it. */
-const enclosing = new AsyncLocalStorage<{ readonly steps: Steps; readonly path: string }>();
 
 /** The checkpoints of one run: what is finished is recorded, and not done again by a later attempt. */
 export class Steps {
@@ -41,7 +38,8 @@ export class Steps {
     if (recorded) return valueOf(recorded) as T;
     run.assertLive();
     const step = { name: path, downstreamKey: run.context.downstreamKey(`step:${path}`), signal: run.context.signal };
-    const value = await enclosing.run({ steps: this, path }, async () => fn(step));
+    const scope = { context: run.context, ...currentScope(), step: { owner: this, path } };
+    const value = await runWithin(scope, () => fn(step));
     const result = this.resultOf(path, value);
     await this.save(log, path, result);
     // The same value that a later attempt gets: what JSON cannot hold is noticed now, not after a crash.
@@ -50,8 +48,8 @@ export class Steps {
 
   /** The step of this run that the caller is in. */
   get current(): string | undefined {
-    const outer = enclosing.getStore();
-    return outer?.steps === this ? outer.path : undefined;
+    const outer = currentScope()?.step;
+    return outer?.owner === this ? outer.path : undefined;
   }
 
   private pathOf(name: string): string {

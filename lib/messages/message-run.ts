@@ -2,7 +2,7 @@ import type { CallHandler } from '@nestjs/common';
 import type { Subscriber } from 'rxjs';
 import type { ActiveRun } from '../core/active-run.js';
 import { answerOfValue, notKept } from '../core/answer.js';
-import { withScope, type RunScope } from '../core/context.js';
+import { stayInside, withScope, type RunScope } from '../core/run-scope.js';
 import { verdictOf } from '../core/errors.js';
 import { askRecordWhen } from '../core/record-when.js';
 import type { RecordedAnswer } from '../core/record.js';
@@ -36,7 +36,11 @@ export class MessageRun {
   /** Resolves once the handler and what it gives have ended; nothing of it has gone out by then. */
   run({ context }: ActiveRun): Promise<RunOutcome<void>> {
     return new Promise((resolve) => {
-      this.tell = resolve;
+      const leave = stayInside();
+      this.tell = (outcome) => {
+        leave();
+        resolve(outcome);
+      };
       const scope: RunScope = {
         context,
         aroundHandler: (handler, start) => (this.isOwnStart(handler) ? this.callHandler(start) : start()),
@@ -71,7 +75,11 @@ export class MessageRun {
 
   private callHandler(start: () => unknown): unknown {
     this.handlerRuns = true;
-    return watchCall(start, (error) => this.handlerEnded(error));
+    const leave = stayInside();
+    return watchCall(start, (error) => {
+      leave();
+      this.handlerEnded(error);
+    });
   }
 
   private handlerEnded(error: unknown): void {

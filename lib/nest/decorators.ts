@@ -1,6 +1,7 @@
 import { createParamDecorator, SetMetadata, type ExecutionContext } from '@nestjs/common';
 import type { StepContext } from '../core/steps.js';
-import { currentScope, type IdempotencyRunContext, type RunManager, type RunScope } from '../core/context.js';
+import type { IdempotencyRunContext, RunManager } from '../core/context.js';
+import { currentScope, type RunScope } from '../core/run-scope.js';
 import type { IdempotencyRouteOptions } from './options.js';
 
 /** Where the decorator leaves its options; a text, so that both builds of the package find it. */

@@ -1,4 +1,4 @@
-import { currentScope } from '../core/context.js';
+import { currentScope } from '../core/run-scope.js';
 
 const HOOKED = Symbol.for('nestjs-idempotency:hooked');
 

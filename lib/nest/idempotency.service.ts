@@ -1,7 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
 import { answerOfSettlement, answerOfValue, valueOfAnswer } from '../core/answer.js';
-import { currentRun, withRun, type IdempotencyRunContext } from '../core/context.js';
+import type { IdempotencyRunContext } from '../core/context.js';
 import { IdempotencyClaimLostError, IdempotencyResponseNotKeptError, verdictOf } from '../core/errors.js';
 import { fingerprintOfPayload } from '../core/fingerprint.js';
 import { checkKey } from '../core/key.js';
@@ -10,6 +10,7 @@ import { termsOfUnsettled, type Settlement } from '../core/policy.js';
 import type { Claim, RecordedAnswer, RecordView } from '../core/record.js';
 import { recordKeyOf, type RecordName } from '../core/record-key.js';
 import type { RunOutcome } from '../core/settle.js';
+import { currentRun, runWithin } from '../core/run-scope.js';
 import type { ClaimResult, RenewResult } from '../core/store.js';
 import { checkRouteOptions } from './check-options.js';
 import { EngineHost } from './engine-host.js';
@@ -83,7 +84,7 @@ export class IdempotencyService {
     }
     const execution = await engine.execute<T>({ ...name, fingerprint, policy }, async ({ context }) => {
       try {
-        const value = await withRun(context, () => fn(context));
+        const value = await runWithin({ context }, () => fn(context));
         return { kind: 'record', answer: answerOfValue(value, policy.maxRecordBytes), value };
       } catch (error) {
         return verdictOf(error) === 'indeterminate'
@@ -96,7 +97,10 @@ export class IdempotencyService {
     return { value: valueOrThrow(execution.outcome), replayed: false };
   }
 
-  /** The run that the caller is in, in a handler or in `run`, or undefined. */
+  /**
+   * The run that the caller is in, in a handler or in `run`, or undefined. Work that a handler leaves behind when it
+   * has answered is in no run any more; hand it what it needs of the context.
+   */
   current(): IdempotencyRunContext | undefined {
     return currentRun();
   }

@@ -1,5 +1,5 @@
 import type { ActiveRun, ActiveRunOptions } from '../../../lib/core/active-run.js';
-import { currentRun } from '../../../lib/core/context.js';
+import { currentRun } from '../../../lib/core/run-scope.js';
 import { Engine, type Execution, type RunFunction } from '../../../lib/core/engine.js';
 import {
   IdempotencyInProgressError,
