@@ -32,7 +32,10 @@ export interface ActiveRunOptions {
  */
 export class ActiveRun {
   readonly context: IdempotencyRunContext;
-  private readonly abort = new AbortController();
+  /** Made when somebody asks for the signal: most handlers do not, and it is dear. */
+  private abort: AbortController | undefined;
+  private cancelledBy: Error | undefined;
+  private readonly cancelListeners: ((reason: Error) => void)[] = [];
   private readonly startedAt = monotonicNow();
   private leaseEndsAt: number;
   private timer: NodeJS.Timeout | undefined;
@@ -48,6 +51,7 @@ export class ActiveRun {
     this.leaseEndsAt = claimSentAt + options.leaseMs;
     const steps = new Steps(this, store.steps, options.maxRecordBytes);
     const currentManager = (): RunManager => this.currentManager(steps.current);
+    const signal = (): AbortSignal => this.signal;
     this.context = {
       get manager() {
         return currentManager();
@@ -56,7 +60,9 @@ export class ActiveRun {
       operation: options.operation,
       attempt: claim.attempt,
       fencingToken: claim.fencingToken,
-      signal: this.abort.signal,
+      get signal() {
+        return signal();
+      },
       downstreamKey: (name) => downstreamKeyOf(claim.recordId, name),
       step: (name, fn) => steps.step(name, fn),
     };
@@ -93,12 +99,12 @@ export class ActiveRun {
 
   /** @throws the signal's reason where the claim is lost or the run is cancelled */
   assertLive(): void {
-    if (this.abort.signal.aborted) throw this.abort.signal.reason as Error;
+    if (this.cancelledBy) throw this.cancelledBy;
   }
 
   /** Whether the run has been settled by its caller. A claim that is lost has not ended the run: its handler goes on. */
   get isOver(): boolean {
-    return this.ended && !this.abort.signal.aborted;
+    return this.ended && this.cancelledBy === undefined;
   }
 
   /** Milliseconds since the claim was won. */
@@ -118,7 +124,28 @@ export class ActiveRun {
 
   /** Tells the handler to stop; the claim goes on until the handler has ended. */
   cancel(reason: Error): void {
-    if (!this.abort.signal.aborted) this.abort.abort(reason);
+    if (this.cancelledBy) return;
+    this.cancelledBy = reason;
+    this.abort?.abort(reason);
+    for (const listener of this.cancelListeners) listener(reason);
+  }
+
+  /** Why the run was cancelled or its claim lost, or undefined. */
+  get cancelReason(): Error | undefined {
+    return this.cancelledBy;
+  }
+
+  /** Calls `listener` when the run is cancelled or its claim lost, if it has not been yet. */
+  onCancel(listener: (reason: Error) => void): void {
+    if (!this.cancelledBy) this.cancelListeners.push(listener);
+  }
+
+  private get signal(): AbortSignal {
+    if (!this.abort) {
+      this.abort = new AbortController();
+      if (this.cancelledBy) this.abort.abort(this.cancelledBy);
+    }
+    return this.abort.signal;
   }
 
   /** Milliseconds since the claim can no longer be known to live; negative while it can. */

@@ -2,7 +2,7 @@ import type { CallHandler } from '@nestjs/common';
 import type { Subscriber, Subscription } from 'rxjs';
 import type { ActiveRun } from '../core/active-run.js';
 import { notKept } from '../core/answer.js';
-import { withScope, type RunScope } from '../core/context.js';
+import { stayInside, withScope, type RunScope } from '../core/run-scope.js';
 import type { Engine } from '../core/engine.js';
 import { ClientLeftError, IdempotencyCancelledError, type IdempotencyError } from '../core/errors.js';
 import type { RecordedAnswer } from '../core/record.js';
@@ -64,11 +64,13 @@ export class HttpRun implements WireHolder {
       return Promise.resolve({ kind: 'release', began: false });
     }
     return new Promise<RunOutcome<void>>((resolve) => {
-      this.tell = resolve;
+      const leave = stayInside();
+      this.tell = (outcome) => {
+        leave();
+        resolve(outcome);
+      };
       this.hold();
-      active.context.signal.addEventListener('abort', () => this.cancelledUnseen(active.context.signal.reason), {
-        once: true,
-      });
+      active.onCancel((reason) => this.cancelledUnseen(reason));
       launch();
     });
   }
@@ -95,6 +97,7 @@ export class HttpRun implements WireHolder {
   /** Starts what is inside our interceptor and passes on what it emits. */
   subscribe(next: CallHandler, scope: RunScope, outer: Subscriber<unknown>): void {
     this.passOnTo(outer);
+    const leave = stayInside();
     withScope(scope, () => {
       const source = this.route.isSse ? eventsOf(next.handle()) : next.handle();
       this.inner = source.subscribe({
@@ -116,6 +119,7 @@ export class HttpRun implements WireHolder {
           else this.outer?.complete();
         },
       });
+      this.inner.add(leave);
     });
   }
 
@@ -136,7 +140,11 @@ export class HttpRun implements WireHolder {
   callHandler(start: () => unknown): unknown {
     this.began = true;
     this.handlerRuns = true;
-    return watchCall(start, (error) => this.handlerEnded(error));
+    const leave = stayInside();
+    return watchCall(start, (error) => {
+      leave();
+      this.handlerEnded(error);
+    });
   }
 
   private handlerEnded(error: unknown): void {

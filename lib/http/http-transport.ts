@@ -2,8 +2,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { Logger, type CallHandler, type ExecutionContext } from '@nestjs/common';
 import { EMPTY, Observable, type Subscriber } from 'rxjs';
 import type { ActiveRun } from '../core/active-run.js';
-import type { RunScope } from '../core/context.js';
-import { withScope } from '../core/context.js';
+import { withScope, type RunScope } from '../core/run-scope.js';
 import type { Engine, IdempotentCall } from '../core/engine.js';
 import type { StreamRef } from '../core/event-log.js';
 import { IdempotencyError, IdempotencyOutcomeUnknownError, IdempotencyResponseNotKeptError } from '../core/errors.js';
@@ -29,8 +28,8 @@ const NOTHING = Buffer.alloc(0);
 /** Takes an HTTP request through the engine: key and fingerprint from the request, the answer to the wire. */
 export class HttpTransport {
   private readonly logger = new Logger('Idempotency');
-  /** An interceptor outside of ours may call for the same request more than once (`retry()`). */
-  private readonly requests = new WeakMap<object, HttpRequest>();
+  /** Where a request carries its way through us: an interceptor outside of ours may call for it more than once (`retry()`). */
+  private readonly mark = Symbol('idempotent request');
 
   constructor(private readonly engine: () => Promise<Engine>) {}
 
@@ -43,9 +42,8 @@ export class HttpTransport {
     // The caller's async context (a transaction, a logger's request id) is that of this call, not of
     // the moment at which somebody subscribes.
     const resource = new AsyncResource('IdempotencyInterceptor');
-    const known = this.requests.get(exchange.request);
-    const request = known ?? new HttpRequest(this.engine, this.logger, route, context, exchange);
-    this.requests.set(exchange.request, request);
+    const marked = exchange.request as unknown as Record<symbol, HttpRequest | undefined>;
+    const request = (marked[this.mark] ??= new HttpRequest(this.engine, this.logger, route, context, exchange));
     return new Observable<unknown>((outer) => void resource.runInAsyncScope(() => request.subscribe(next, outer)));
   }
 }

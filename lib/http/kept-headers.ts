@@ -18,7 +18,7 @@ export const KEPT_HEADERS: ReadonlySet<string> = new Set([
 ]);
 
 /** Fields that describe the body that is replaced, besides the kept ones. */
-export const BODY_HEADERS: readonly string[] = [
+export const BODY_HEADERS: ReadonlySet<string> = new Set([
   ...KEPT_HEADERS,
   'content-length',
   'transfer-encoding',
@@ -26,7 +26,7 @@ export const BODY_HEADERS: readonly string[] = [
   'last-modified',
   'content-range',
   'accept-ranges',
-];
+]);
 
 /** The kept ones of a response's headers. */
 export function keptHeaders(headers: OutgoingHttpHeaders): RecordedHeader[] {

@@ -55,7 +55,10 @@ function pairsOf(list: readonly unknown[]): (readonly [unknown, unknown])[] {
 
 /** Sets headers of which a name may occur more than once. */
 export function setHeaders(response: ServerResponse, headers: readonly RecordedHeader[]): void {
-  const byName = new Map<string, string[]>();
-  for (const [name, value] of headers) byName.set(name, [...(byName.get(name) ?? []), value]);
-  for (const [name, values] of byName) response.setHeader(name, values.length === 1 ? values[0]! : values);
+  for (let i = 0; i < headers.length; i += 1) {
+    const [name] = headers[i]!;
+    if (headers.findIndex(([other]) => other === name) !== i) continue; // set with the first of its name
+    const values = headers.filter(([other]) => other === name).map(([, value]) => value);
+    response.setHeader(name, values.length === 1 ? values[0]! : values);
+  }
 }

@@ -5,7 +5,7 @@ import { ClientSide } from './client-side.js';
 import { HeldBody, type CurrentHead } from './held-body.js';
 import type { WireHolder } from './wire-holder.js';
 import { checkStatus, readHead, setHeaders, type WrittenHead } from './response-head.js';
-import { overrideResponse, type AppSide, type Callback, type Chunk, type MethodName } from './response-overrides.js';
+import type { AppSide, Callback, Chunk, MethodName, SeenState } from './response-overrides.js';
 import { connectionOf, type StayingConnection } from './staying-connection.js';
 
 /**
@@ -27,10 +27,11 @@ export class ResponseWire implements AppSide {
   private head: WrittenHead | undefined;
   private appEnded = false;
   private appFailed = false;
-  private readonly endCallbacks: Callback[] = [];
+  private endCallbacks: Callback[] | undefined;
   private clientLeft = false;
   private holder: WireHolder | undefined;
-  private readonly drains = new EventEmitter();
+  /** Those of the application that wait for `drain`: for the record rather than for the client. */
+  private drains: EventEmitter | undefined;
   private connection: StayingConnection | undefined;
   private readonly client: ClientSide;
 
@@ -53,7 +54,8 @@ export class ResponseWire implements AppSide {
     });
     this.connection = connectionOf(this.request);
     this.connection.hold();
-    this.clientLeft = this.client.real('destroyed') || this.connection.isGone;
+    this.clientLeft = this.client.isDestroyed || this.connection.isGone;
+    this.client.hideDestroyed();
     if (this.clientLeft) holder.left();
   }
 
@@ -61,6 +63,7 @@ export class ResponseWire implements AppSide {
   unhold(): void {
     if (this.state !== 'holding') return;
     this.state = 'open';
+    this.client.showDestroyed();
     this.body?.end();
     this.connection?.release();
     this.client.sendWrittenHead(this.head);
@@ -71,7 +74,7 @@ export class ResponseWire implements AppSide {
   }
 
   get isClientGone(): boolean {
-    return this.clientLeft || (this.isInstalled ? this.client.real('destroyed') : this.response.destroyed);
+    return this.clientLeft || this.client.isDestroyed;
   }
 
   /** Lets go what was held. */
@@ -100,6 +103,7 @@ export class ResponseWire implements AppSide {
   takeOver(): void {
     this.install();
     this.state = 'answered';
+    this.client.showDestroyed();
   }
 
   /** Sends the head of a streamed answer: the application's own, or the recorded one. */
@@ -133,7 +137,7 @@ export class ResponseWire implements AppSide {
 
   /** Lets the application go on writing after its sink asked it to wait. */
   drain(): void {
-    this.drains.emit('drain');
+    this.drains?.emit('drain');
   }
 
   /** Shows the application that the client has gone, whether it has or not: what it sends is torn down. */
@@ -152,6 +156,7 @@ export class ResponseWire implements AppSide {
   /** The end of the wire's work; what the application still writes is dropped. */
   finish(): void {
     this.state = 'answered';
+    this.client.showDestroyed();
     this.body?.end();
     this.body?.takeAll();
     this.connection?.release();
@@ -185,7 +190,7 @@ export class ResponseWire implements AppSide {
       return;
     }
     if (!this.body?.outgrown && !this.body?.sink) checkStatus(this.currentHead().status);
-    if (callback) this.endCallbacks.push(callback);
+    if (callback) (this.endCallbacks ??= []).push(callback);
     if (chunk !== undefined && chunk !== null) this.take(chunk, encoding, true);
     this.appEnded = true;
     this.body?.end();
@@ -204,29 +209,28 @@ export class ResponseWire implements AppSide {
   }
 
   lets(event: string | symbol): boolean {
+    if (event === 'drain') this.hasRoom();
     if (event !== 'close') return true;
     this.client.hasRoom();
     if (this.state === 'open' || this.state === 'answered') return true;
     this.clientLeft = true;
+    this.client.hideDestroyed();
     // A source that was paused for the client's sake has nobody to wait for any more.
     if (this.body?.outgrown) process.nextTick(() => this.drain());
     this.holder?.left();
     return false;
   }
 
-  seen(property: 'headersSent' | 'writableEnded' | 'destroyed' | 'closed'): unknown {
+  seen(property: SeenState): unknown {
     if (this.state === 'open') return this.client.real(property);
-    if (property === 'destroyed' || property === 'closed') {
-      // Node asks too, and drops what is written to a response that says yes.
-      return this.state === 'answered' && this.client.real(property);
-    }
+    if (property === 'closed') return this.state === 'answered' && this.client.real(property);
     if (this.passes) return this.client.real(property);
     if (property === 'writableEnded') return this.appEnded;
     return this.appEnded || this.hasHeldSomething;
   }
 
   get waiting(): EventEmitter | undefined {
-    return this.client.isSending ? undefined : this.drains;
+    return this.client.isSending ? undefined : (this.drains ??= new EventEmitter());
   }
 
   get takesHeaders(): boolean {
@@ -235,13 +239,6 @@ export class ResponseWire implements AppSide {
 
   call(name: MethodName, ...args: unknown[]): unknown {
     return this.client.call(name, ...args);
-  }
-
-  get ownDestroyed(): boolean {
-    return this.client.ownDestroyed;
-  }
-  set ownDestroyed(destroyed: boolean) {
-    this.client.ownDestroyed = destroyed;
   }
 
   /** Whether a call goes straight on: nothing is held, or it comes from middleware through which we send. */
@@ -276,22 +273,20 @@ export class ResponseWire implements AppSide {
     if (this.body?.outgrown || this.state === 'open') this.drain();
   }
 
-  private takeEndCallbacks(): Callback[] {
-    return this.endCallbacks.splice(0);
+  private takeEndCallbacks(): readonly Callback[] {
+    const callbacks = this.endCallbacks ?? [];
+    this.endCallbacks = undefined;
+    return callbacks;
   }
 
   private sendEnd(body?: Uint8Array): void {
     this.client.sendEnd(this.takeEndCallbacks(), body);
   }
 
-  private isInstalled = false;
-
   private install(): void {
-    if (this.isInstalled) return;
-    this.isInstalled = true;
-    overrideResponse(this.response, this);
-    // Middleware that codes the body leads this to where its own buffer drains, out of reach of an `emit` here;
-    // hence also the emitter of our own for the application, which waits for the record rather than for the client.
-    this.client.call('on', 'drain', () => this.hasRoom());
+    if (this.client.isInstalled) return;
+    this.client.install(this);
+    // Middleware that codes the body has listeners for `drain` go to where its own buffer drains, out of reach of `lets`.
+    if (this.client.hasOwn('on')) this.client.call('on', 'drain', () => this.hasRoom());
   }
 }

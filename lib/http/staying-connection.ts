@@ -3,7 +3,8 @@ import type { Socket } from 'node:net';
 
 type Listener = (...args: unknown[]) => void;
 
-const connections = new WeakMap<IncomingMessage, StayingConnection>();
+const CONNECTION = Symbol('idempotency connection');
+type WatchedRequest = IncomingMessage & { [CONNECTION]?: StayingConnection };
 
 /**
  * The connection of a request, so shown that it can be made to stay.
@@ -15,18 +16,15 @@ const connections = new WeakMap<IncomingMessage, StayingConnection>();
  * Whoever listens has to meet this one first. For an event stream Nest listens before any
  * interceptor is called, so a guard on the route asks for the connection.
  */
-export function connectionOf(request: IncomingMessage): StayingConnection {
-  const known = connections.get(request);
-  if (known) return known;
-  const connection = new StayingConnection(request);
-  connections.set(request, connection);
-  return connection;
+export function connectionOf(request: WatchedRequest): StayingConnection {
+  return (request[CONNECTION] ??= new StayingConnection(request));
 }
 
-export class StayingConnection {
+export class StayingConnection implements ProxyHandler<Socket> {
   /** Whoever listens for the close, through this connection. */
   private readonly listeners = new Set<Listener>();
   private readonly socket: Socket | undefined;
+  private readonly facade: Socket | undefined;
   private isHeld = false;
 
   constructor(request: IncomingMessage) {
@@ -34,7 +32,27 @@ export class StayingConnection {
     // A request that was injected by a test tool may have no real one.
     if (!socket || typeof socket.once !== 'function') return;
     this.socket = socket;
-    request.socket = this.facadeOf(socket);
+    this.facade = request.socket = new Proxy(socket, this);
+  }
+
+  get(socket: Socket, property: string | symbol): unknown {
+    if (property === 'destroyed' && this.isHeld) return false;
+    switch (property) {
+      case 'on':
+      case 'addListener':
+        return (event: string, listener: Listener) => this.listen(event, listener, 'on');
+      case 'once':
+        return (event: string, listener: Listener) => this.listen(event, listener, 'once');
+      case 'off':
+      case 'removeListener':
+        return (event: string, listener: Listener) => this.forget(event, listener);
+    }
+    const value: unknown = Reflect.get(socket, property, socket);
+    return typeof value === 'function' ? (value as Listener).bind(socket) : value;
+  }
+
+  set(socket: Socket, property: string | symbol, value: unknown): boolean {
+    return Reflect.set(socket, property, value, socket);
   }
 
   /** Whether the client has left. */
@@ -65,34 +83,16 @@ export class StayingConnection {
     for (const listener of listeners) process.nextTick(listener);
   }
 
-  private facadeOf(socket: Socket): Socket {
-    const listen = (event: string, listener: Listener, how: 'on' | 'once'): Socket => {
-      const heldBack = event === 'close' && this.isHeld;
-      if (event === 'close') this.listeners.add(listener);
-      if (!heldBack) socket[how](event, listener);
-      return facade;
-    };
-    const forget = (event: string, listener: Listener): Socket => {
-      if (event === 'close') this.listeners.delete(listener);
-      socket.removeListener(event, listener);
-      return facade;
-    };
-    const shown: Record<string | symbol, unknown> = {
-      on: (event: string, listener: Listener) => listen(event, listener, 'on'),
-      addListener: (event: string, listener: Listener) => listen(event, listener, 'on'),
-      once: (event: string, listener: Listener) => listen(event, listener, 'once'),
-      removeListener: forget,
-      off: forget,
-    };
-    const facade: Socket = new Proxy(socket, {
-      get: (target, property) => {
-        if (property === 'destroyed' && this.isHeld) return false;
-        if (Object.hasOwn(shown, property)) return shown[property];
-        const value: unknown = Reflect.get(target, property, target);
-        return typeof value === 'function' ? (value as Listener).bind(target) : value;
-      },
-      set: (target, property, value) => Reflect.set(target, property, value, target),
-    });
-    return facade;
+  private listen(event: string, listener: Listener, how: 'on' | 'once'): Socket {
+    const heldBack = event === 'close' && this.isHeld;
+    if (event === 'close') this.listeners.add(listener);
+    if (!heldBack) this.socket![how](event, listener);
+    return this.facade!;
+  }
+
+  private forget(event: string, listener: Listener): Socket {
+    if (event === 'close') this.listeners.delete(listener);
+    this.socket!.removeListener(event, listener);
+    return this.facade!;
   }
 }

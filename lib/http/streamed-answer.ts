@@ -164,7 +164,7 @@ export class StreamedAnswer implements StreamSink {
     if (end !== 'complete' && end !== 'failed') wire.tearDown();
     if (!this.recorder) {
       if (end === 'complete' || end === 'failed') return done({ kind: 'empty', bytes: Buffer.concat(this.unframed) });
-      if (active.context.signal.reason instanceof ClientLeftError) return done({ kind: 'unwanted' });
+      if (active.cancelReason instanceof ClientLeftError) return done({ kind: 'unwanted' });
       this.recorder = this.begin(); // without an item it has an end all the same, to be told now and later
     }
     void this.recordRest(this.recorder, end);

@@ -38,11 +38,14 @@ local now = math.floor(now_us / 1000)
 -- Lua would write a number of this size with an exponent.
 local function int(n) return string.format('%.0f', n) end
 
--- The record, or nil: none, or its retention is over.
+-- The record, or nil: none, or its retention is over. What a hash has besides its record (undone, top,
+-- previous) comes along either way: one command reads it all.
+local rest = {}
 local function read()
   local v = redis.call('HMGET', key, 'state', 'fingerprint', 'recordId', 'claimToken', 'attempt',
     'leaseUntil', 'expiresAt', 'claimedAt', 'createdAt', 'fence', 'took', 'retention', 'keep', 'cancel',
-    'log', 'logTail', 'steps', 'stepCount')
+    'log', 'logTail', 'steps', 'stepCount', 'undone', 'top', 'previous')
+  rest = { undone = v[19], top = v[20], previous = v[21] }
   if not v[1] then return nil end
   if v[7] ~= '' and tonumber(v[7]) <= now then return nil end
   local r = { state = v[1], fingerprint = v[2], id = v[3], token = v[4], attempt = tonumber(v[5]),
@@ -56,10 +59,20 @@ end
 
 local function held(r, token) return r and r.live and r.token == token end
 
--- Sets when the record ends, for readers and for Redis. '' is: not by itself.
+-- Sets when the record ends, for Redis; the field 'expiresAt' says it to readers. '' is: not by itself.
+local function expire(at)
+  if at == '' then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, at) end
+end
+
+-- The same for both, where nothing else is written.
 local function ends(at)
   redis.call('HSET', key, 'expiresAt', at)
-  if at == '' then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, at) end
+  expire(at)
+end
+
+-- A settled claim has nothing to be undone to.
+local function forget_previous()
+  if rest.previous then redis.call('HDEL', key, 'previous') end
 end
 
 -- An unsettled record outlives its lease: its retention begins where the lease ends.

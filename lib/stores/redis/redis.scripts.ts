@@ -12,8 +12,9 @@ const UNDONE_KEPT_MS = 300_000;
 const UNDONE_KEPT_BYTES = 1_024;
 
 const UNDONE = `
+-- What the undoing of this claim was answered with; read() comes first.
 local function undone(token)
-  local list = redis.call('HGET', key, 'undone') or ''
+  local list = rest.undone or ''
   local _, stop = string.find(list, token .. '=', 1, true)
   if not stop then return nil end
   return string.match(list, '^(%a+);', stop + 1)
@@ -22,10 +23,11 @@ end
 
 const WRITE_ANSWER = `
 local function write_answer(a, retention)
-  redis.call('HSET', key, 'state', 'completed', 'doneAt', int(now), 'kept', ARGV[a],
+  local at = int(now + retention)
+  redis.call('HSET', key, 'state', 'completed', 'doneAt', int(now), 'expiresAt', at, 'kept', ARGV[a],
     'status', ARGV[a + 1], 'reason', ARGV[a + 2], 'headers', ARGV[a + 3], 'body', ARGV[a + 4])
-  redis.call('HDEL', key, 'previous')
-  ends(int(now + retention))
+  forget_previous()
+  expire(at)
 end
 `;
 
@@ -34,17 +36,23 @@ const CLAIM = `${UNDONE}
 local token, lease_ms, retention = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function win(r, id, attempt, created, took, previous)
-  local rest = redis.call('HMGET', key, 'top', 'undone')
-  local fence = int(math.max((tonumber(rest[1] or '0')) + 1, now_us))
+  local fence = int(math.max((tonumber(rest.top or '0')) + 1, now_us))
   local lease = now + lease_ms
+  local at = unsettled_end(ARGV[6], lease, retention)
   -- Every hash of ours has one of the two. None: the HSET comes first, and is refused where memory is out.
-  if not r and (rest[1] or rest[2]) then redis.call('DEL', key) end
-  redis.call('HSET', key, 'state', 'in_progress', 'recordId', id, 'operation', ARGV[1],
-    'fingerprint', ARGV[2], 'claimToken', token, 'attempt', int(attempt), 'fence', fence, 'top', fence,
-    'took', took, 'createdAt', created, 'claimedAt', int(now), 'leaseUntil', int(lease),
-    'retention', int(retention), 'keep', ARGV[6], 'previous', previous, 'undone', rest[2] or '')
-  if r then redis.call('HDEL', key, 'cancel') end
-  ends(unsettled_end(ARGV[6], lease, retention))
+  local left = rest.top or rest.undone
+  if not r and left then redis.call('DEL', key) end
+  local fields = { 'state', 'in_progress', 'recordId', id, 'operation', ARGV[1], 'fingerprint', ARGV[2],
+    'claimToken', token, 'attempt', int(attempt), 'fence', fence, 'top', fence, 'took', took,
+    'createdAt', created, 'claimedAt', int(now), 'leaseUntil', int(lease), 'expiresAt', at,
+    'retention', int(retention), 'keep', ARGV[6] }
+  if left then
+    for _, field in ipairs({ 'previous', previous, 'undone', rest.undone or '' }) do fields[#fields + 1] = field end
+  end
+  redis.call('HSET', key, unpack(fields))
+  if r and r.cancel then redis.call('HDEL', key, 'cancel') end
+  -- A new hash lives on by itself.
+  if r or at ~= '' then expire(at) end
   return { 'claimed', id, int(attempt), fence, took }
 end
 
@@ -60,10 +68,10 @@ local function snapshot()
   return cjson.encode(fields)
 end
 
+local r = read()
 -- A claim that arrives after it was given up (another connection, a slow network) must not win.
 if undone(token) then return { 'in_progress', '0', '0', '', '0' } end
 
-local r = read()
 if not r then return win(nil, ARGV[8], 1, int(now), '0', '') end
 if held(r, token) then return { 'claimed', r.id, int(r.attempt), r.fence, r.took } end
 if r.state == 'released' then
@@ -108,7 +116,7 @@ if ARGV[4] == '1' then
   if r and r.state == 'released' and r.token == token then return 'written' end
   if not held(r, token) then return 'lost' end
   redis.call('HSET', key, 'state', 'released', 'leaseUntil', int(now))
-  redis.call('HDEL', key, 'previous')
+  forget_previous()
   tidy(r)
   ends(int(now + r.retention))
   tell()
@@ -119,12 +127,11 @@ local said = undone(token)
 if said then return said end
 
 local mine = r and r.state == 'in_progress' and r.token == token
-local rest = redis.call('HMGET', key, 'undone', 'top', 'previous')
 local record = r ~= nil and not mine
-if mine and rest[3] and rest[3] ~= '' then
+if mine and rest.previous and rest.previous ~= '' then
   -- The attempt's number will be another claim's, which must not find a log under it.
   if streams(r) then drop_log(r) end
-  redis.call('HSET', key, unpack(cjson.decode(rest[3])))
+  redis.call('HSET', key, unpack(cjson.decode(rest.previous)))
   redis.call('HDEL', key, 'previous', 'cancel')
   local at = redis.call('HGET', key, 'expiresAt')
   if at == '' or tonumber(at) > now then
@@ -142,11 +149,11 @@ elseif mine and (r.attempt > 1 or r.took == '1') then
 end
 if not record then
   redis.call('DEL', key)
-  if rest[2] then redis.call('HSET', key, 'top', rest[2]) end
+  if rest.top then redis.call('HSET', key, 'top', rest.top) end
 end
 
 said = mine and 'written' or 'lost'
-local list = (rest[1] or '') .. token .. '=' .. said .. ';'
+local list = (rest.undone or '') .. token .. '=' .. said .. ';'
 while #list > ${UNDONE_KEPT_BYTES} do list = string.gsub(list, '^[^;]*;', '') end
 redis.call('HSET', key, 'undone', list)
 if not record then redis.call('PEXPIRE', key, ${UNDONE_KEPT_MS}) end
@@ -169,7 +176,7 @@ else
 end
 local keep = ARGV[5] == '1' and '1' or r.keep
 redis.call('HSET', key, 'state', 'abandoned', 'leaseUntil', int(now), 'attempt', int(attempt), 'keep', keep)
-redis.call('HDEL', key, 'previous')
+forget_previous()
 ends(unsettled_end(keep, now, r.retention))
 tell()
 return 'written'
@@ -192,7 +199,7 @@ if ARGV[3] == 'completed' then
   write_answer(5, retention)
 else
   redis.call('HSET', key, 'state', 'released')
-  redis.call('HDEL', key, 'previous')
+  forget_previous()
   ends(int(now + retention))
 end
 tell()
