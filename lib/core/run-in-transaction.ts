@@ -46,11 +46,12 @@ export async function runInTransaction<T>(
         const undone = { kind: 'release', began: true, undone: true, error: failure } as const;
         return { outcome: undone, written: 'lost', failure };
       }
-      const own = outcome.kind === 'release' ? outcome.error : undefined;
-      const isAborted = own !== undefined && transactions.isAborted?.(own) === true;
-      return { outcome, written: 'unwritten', ...(isAborted && { failure: own }) };
+      if (outcome.kind !== 'release') return { outcome, written: 'unwritten' };
+      const isAborted = outcome.error !== undefined && transactions.isAborted?.(outcome.error) === true;
+      const undone = { ...outcome, undone: true };
+      return { outcome: undone, written: 'unwritten', ...(isAborted && { failure: outcome.error }) };
     }
-    const released: RunOutcome<T> = { kind: 'release', began: outcome !== undefined, error };
+    const released: RunOutcome<T> = { kind: 'release', began: outcome !== undefined, undone: true, error };
     // The transaction could not begin, or was aborted by the database before its commit was sent.
     if (completed !== 'written') return { outcome: released, written: 'unwritten', failure: error };
     // The commit was refused (a deferred constraint, a serialization failure) or not answered; then it

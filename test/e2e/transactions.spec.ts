@@ -27,11 +27,11 @@ class CreditsController {
   @Post() async buy(@Body() order: Order, @IdempotencyContext() context: IdempotencyRunContext) {
     runs += 1;
     await context.manager.query('INSERT INTO purchases (key, attempt) VALUES ($1, $2)', [context.key, context.attempt]);
+    if (order.waits) await new Promise<void>((resolve) => (gate = resolve));
     if (order.fails === 'conflict') throw new ConflictException();
     if (order.fails === 'invalid') throw new HttpException('no such plan', 422);
     if (order.fails === 'error') throw new Error('boom');
     if (order.fails === 'aborts') await context.manager.query('SELECT 1 / 0').catch(() => undefined);
-    if (order.waits) await new Promise<void>((resolve) => (gate = resolve));
     return { bought: context.key, padding: 'x'.repeat(order.size ?? 0) };
   }
 }
@@ -131,6 +131,36 @@ describe.each(ADAPTERS)('transaction: true on %s', (adapter) => {
     expect((await retry).status).toBe(201);
     expect(await purchases('late')).toEqual([2]);
   });
+
+  it.each([
+    ['whose completion met a dead connection', {}, 503, 'idempotency_store_unavailable'],
+    ['whose handler failed', { fails: 'error' }, 500, undefined],
+  ] as [string, Order, number, string?][])(
+    'a run %s after its claim was lost: not an unknown outcome, for it was undone',
+    async (_, order, status, code) => {
+      const first = buy(`lost-${status}`, { ...order, waits: true });
+      await eventually(() => gate !== undefined, 'the handler');
+      await dataSource.query(
+        `UPDATE idempotency_records SET lease_until = clock_timestamp() - interval '1 s' WHERE state = 'in_progress'`,
+      );
+      if (status === 503) {
+        await dataSource.query(
+          `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE state = 'idle in transaction' AND datname = current_database()`,
+        );
+      }
+      gate!();
+      const answer = await first;
+      expect([answer.status, (answer.json() as { code?: string }).code]).toEqual([status, code]);
+      expect(await purchases(`lost-${status}`)).toEqual([]);
+      gate = undefined;
+      const retry = buy(`lost-${status}`, { ...order, waits: true });
+      await eventually(() => gate !== undefined, 'the second run');
+      gate!();
+      expect((await retry).status).toBe(order.fails ? 500 : 201);
+      expect(await purchases(`lost-${status}`)).toEqual(order.fails ? [] : [2]);
+    },
+  );
 
   it('an answer that is too large to keep commits, and does not run again', async () => {
     const body = { size: 2 * 1024 * 1024 };
