@@ -2,8 +2,9 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { recordKeyOf } from '../../lib/core/record-key.js';
+import { PURCHASES_AND_COMPLETIONS, readPurchases } from './app/purchases.js';
 import { machineNow } from './app/settings.js';
-import type { Event } from './checker/history.js';
+import type { Event, Mode } from './checker/history.js';
 import type { Cluster } from './cluster.js';
 import { digestOf } from './digest.js';
 import { OPERATIONS, type Operation } from './workload.js';
@@ -12,6 +13,7 @@ import { OPERATIONS, type Operation } from './workload.js';
 export async function dump(
   cluster: Cluster,
   used: ReadonlyMap<string, Operation>,
+  mode: Mode,
   waitMs: number,
   signal: AbortSignal,
 ): Promise<Event[]> {
@@ -23,17 +25,20 @@ export async function dump(
       subjects.set(recordKey, subject);
       const record = await store.find(recordKey);
       if (!record) continue;
-      const { answer, state } = record;
+      const { answer, state, fencingToken: fence } = record;
       const isKept = answer?.kept === true;
       const header = (name: string): string | undefined =>
         isKept ? answer.headers.find(([own]) => own === name)?.[1] : undefined;
       events.push({
-        ...{ type: 'record', subject, state },
+        ...{ type: 'record', subject, state, fence },
         ...(answer && { kept: isKept }),
         ...(isKept && { digest: digestOf(answer.status, header, answer.body) }),
       });
     }
   });
+  if (mode === 'transaction') {
+    events.push(...readPurchases(await cluster.store.query(PURCHASES_AND_COMPLETIONS), subjects));
+  }
   // The last requests have made new records; those with a brief retention must be gone by now.
   await sleep(waitMs, undefined, { signal });
   for (const { recordKey, forMs } of await cluster.store.overdue()) {

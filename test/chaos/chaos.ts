@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { random } from '../simulation/random.js';
 import { dump, leaks } from './aftermath.js';
+import { PURCHASE_TABLES } from './app/purchases.js';
 import type { Edit } from './build.js';
 import { check } from './checker/check.js';
-import type { Event, History, Settings, Violation } from './checker/history.js';
+import type { Event, History, Mode, Settings, Violation } from './checker/history.js';
 import { Client, PLANTED_SECRET } from './client.js';
 import { Cluster } from './cluster.js';
 import { Load } from './load.js';
@@ -15,7 +16,7 @@ import { OPERATIONS, Workload } from './workload.js';
 
 export interface ChaosOptions {
   readonly store: 'postgres' | 'redis';
-  readonly mode: 'block' | 'rerun';
+  readonly mode: Mode;
   readonly seconds: number;
   readonly seed: number;
   readonly apps?: number;
@@ -89,7 +90,7 @@ async function runOnCluster(options: ChaosOptions): Promise<ChaosResult> {
     ...{ store, mode, apps, leaseMs, secret, seed, briefMs: BRIEF_MS, purgeMs: PURGE_MS },
     ...{ deadlineMs, crash: options.crash ?? 0.002, cut: options.cut ?? 0.01 },
     ...(edits && { edits }),
-    ...(prepare && { prepare }),
+    prepare: mode === 'transaction' ? { ...prepare, sql: PURCHASE_TABLES } : (prepare ?? {}),
   });
   const client = new Client(4 * leaseMs);
   try {
@@ -112,7 +113,13 @@ async function runOnCluster(options: ChaosOptions): Promise<ChaosResult> {
     await load.finish(32, signal);
     signal.throwIfAborted();
     const events: Event[] = [
-      ...(await dump(cluster, load.used, store === 'postgres' ? BRIEF_MS + 2 * PURGE_MS + 2 * GRACE_MS : 0, signal)),
+      ...(await dump(
+        cluster,
+        load.used,
+        mode,
+        store === 'postgres' ? BRIEF_MS + 2 * PURGE_MS + 2 * GRACE_MS : 0,
+        signal,
+      )),
       ...(await leaks(cluster, [marker, PLANTED_SECRET, 'planted-cookie'])),
       ...(await cluster.events()),
       ...load.events,

@@ -1,6 +1,7 @@
 import { Agent, request, type IncomingMessage } from 'node:http';
 import { digestOf } from './digest.js';
 import { subjectOf, type Answer, type RequestEvent } from './checker/history.js';
+import { NOT_WRITTEN } from './app/purchases.js';
 import { machineNow } from './app/settings.js';
 import { OPERATIONS, type Operation } from './workload.js';
 
@@ -118,6 +119,7 @@ function classify({ status, headers, body }: Received, { body: { kind } }: Opera
     default:
   }
   if (status === 500 && kind === 'broken') return { kind: 'failed' };
+  if (status === 500 && read.message === NOT_WRITTEN) return { kind: 'unwritten' };
   if (status === 500 && kind === 'poison') return { kind: 'unsent' };
   return { kind: 'odd', what: `${status} ${body.slice(0, 200)}` };
 }

@@ -5,14 +5,14 @@ import { guard } from '../../sample-app/src/embedded-postgres.ts';
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { startProcess, type AppProcess } from './app-process.js';
 import { build, type Build, type Edit } from './build.js';
-import type { EffectEvent, Event, FaultEvent } from './checker/history.js';
+import type { EffectEvent, Event, FaultEvent, Mode } from './checker/history.js';
 import { readJournal } from './app/journal.js';
 import { machineNow, type AppSettings } from './app/settings.js';
 import { startStore, type Preparation, type StoreServer } from './store-server.js';
 
 export interface ClusterOptions {
   readonly store: 'postgres' | 'redis';
-  readonly mode: 'block' | 'rerun';
+  readonly mode: Mode;
   readonly apps: number;
   readonly leaseMs: number;
   readonly deadlineMs: number;
@@ -209,7 +209,9 @@ export class Cluster {
     const index = this.apps.indexOf(app);
     const { store, mode, leaseMs, deadlineMs, briefMs, purgeMs, secret, crash, cut } = this.options;
     const settings: AppSettings = {
-      ...{ server: app.name, store, mode, leaseMs, deadlineMs, briefMs, purgeMs, secret, crash, cut },
+      // A crash leaves nothing to be blocked, where nothing is written before the commit.
+      ...(mode === 'transaction' ? { mode: 'block', transaction: true } : { mode, transaction: false }),
+      ...{ server: app.name, store, leaseMs, deadlineMs, briefMs, purgeMs, secret, crash, cut },
       platform: index % 2 === 0 ? 'express' : 'fastify',
       redisClient: index < this.options.apps / 2 ? 'ioredis' : 'node-redis',
       ...{ storePort: app.proxy.port, ledgerPort: this.ledger.port, journal: this.journalOf(app.name) },

@@ -109,6 +109,11 @@ describe('npm run chaos', () => {
     expect(await Promise.all(wrong.map((args) => chaos(directory, args).exited))).toEqual(wrong.map(() => 2));
   });
 
+  it('says why there are no transactions on Redis', async () => {
+    const run = chaos(directory, ['--store', 'redis', '--mode', 'transaction']);
+    expect([await run.exited, run.output]).toEqual([2, expect.stringContaining('cannot be committed together')]);
+  });
+
   it('has the same plan for the same seed', () => {
     expect(plan(7, 60, 4, 1_000)).toEqual(plan(7, 60, 4, 1_000));
     expect(plan(7, 60, 4, 1_000)).not.toEqual(plan(8, 60, 4, 1_000));

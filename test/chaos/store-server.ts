@@ -20,6 +20,8 @@ export interface StoreServer {
   endConnections(): Promise<void>;
   /** Runs `look` with a store of the runner's own, which no proxy stands before. */
   withStore<T>(look: (store: IdempotencyStore) => Promise<T>): Promise<T>;
+  /** What a statement finds; in Postgres only. */
+  query(sql: string): Promise<object[]>;
   /** Record keys and milliseconds of those that should have been removed. */
   overdue(): Promise<{ recordKey: string; forMs: number }[]>;
 }
@@ -83,6 +85,7 @@ async function startPostgresStore({ settings, sql }: Preparation): Promise<Store
           await store.stop?.();
         }
       }),
+    query: (text) => withDataSource((dataSource) => dataSource.query<object[]>(text)),
     overdue: () =>
       withDataSource(async (dataSource) => {
         await dataSource.query('CHECKPOINT');
@@ -127,6 +130,7 @@ async function startRedisStore({ args = [] }: Preparation): Promise<StoreServer>
           await store.stop?.();
         }
       }),
+    query: () => Promise.reject(new Error('Redis has no statements.')),
     // Redis removes by itself what is over, and shows it to nobody before.
     overdue: async () => [],
   };

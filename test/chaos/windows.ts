@@ -9,17 +9,26 @@ interface Window {
   readonly atLeast: number;
 }
 
-const ALL = { stores: ['postgres', 'redis'], modes: ['block', 'rerun'] } as const;
+const ALL = { stores: ['postgres', 'redis'], modes: ['block', 'rerun', 'transaction'] } as const;
+const OUTSIDE = { ...ALL, modes: ['block', 'rerun'] } as const;
+const TRANSACTION = { stores: ['postgres'], modes: ['transaction'] } as const;
 
 const WINDOWS = [
-  { ...ALL, name: 'killed between effect and record', atLeast: 20 },
+  { ...OUTSIDE, name: 'killed between effect and record', atLeast: 20 },
+  { ...TRANSACTION, name: 'killed between effect and completion', atLeast: 20 },
+  { ...TRANSACTION, name: 'killed between completion and commit', atLeast: 5 },
   { ...ALL, name: 'killed between claim and effect', atLeast: 10 },
   { ...ALL, name: 'killed between record and answer', atLeast: 5 },
   { ...ALL, name: 'reply to a claim cut off', atLeast: 20 },
-  { ...ALL, name: 'reply to a completion cut off', atLeast: 10 },
+  { ...OUTSIDE, name: 'reply to a completion cut off', atLeast: 10 },
+  { ...TRANSACTION, name: 'reply to a commit cut off', atLeast: 10 },
+  { ...TRANSACTION, name: 'commit unanswered, and true', atLeast: 5 },
+  { ...TRANSACTION, name: 'commit unanswered, and undone', atLeast: 5 },
+  { ...TRANSACTION, name: 'written by a late run, and undone', atLeast: 5 },
+  { ...TRANSACTION, name: 'written by a handler that failed, and undone', atLeast: 20 },
   { ...ALL, name: 'frozen for longer than the lease with a claim', atLeast: 10 },
   { ...ALL, name: 'late completion refused', atLeast: 5 },
-  { ...ALL, modes: ['rerun'], name: 'taken over', atLeast: 20 },
+  { ...ALL, modes: ['rerun', 'transaction'], name: 'taken over', atLeast: 20 },
   { ...ALL, modes: ['block'], name: 'outcome unknown answered', atLeast: 20 },
   { ...ALL, name: 'replayed while the store was away', atLeast: 5 },
   { ...ALL, name: 'refused because the store was away', atLeast: 20 },
@@ -64,6 +73,7 @@ function count(history: History): Map<WindowName, number> {
   for (const event of history.events) {
     if (event.type === 'mark' && event.what === 'cut claim reply') hit('reply to a claim cut off');
     if (event.type === 'mark' && event.what === 'cut complete reply') hit('reply to a completion cut off');
+    if (event.type === 'mark' && event.what === 'cut commit reply') hit('reply to a commit cut off');
     if (event.type === 'purge' && runs.some((run) => run.from <= event.to && run.to >= event.from)) {
       hit('purged beside a live claim');
     }
@@ -84,19 +94,27 @@ interface Run {
   /** When it was settled, as far as its process knew; Infinity: it never was. */
   readonly to: number;
   readonly effectAt: number;
+  /** When its completion was written in its transaction; the commit is to come. */
+  readonly writtenAt: number;
   readonly completedAt: number;
   readonly answeredAt: number;
   readonly tookOver: boolean;
   readonly refused: boolean;
+  /** Nobody has answered whether its transaction was committed. */
+  readonly unanswered: boolean;
+  /** Whether its effect is there at the end. */
+  readonly stands: boolean;
 }
 
 /** Every run that had a claim, with its steps. */
 function runsOf({ events }: History): Run[] {
   const effects = new Map<number, number>();
+  const wrote = new Map<number, number>();
   const answered = new Map<number, number>();
   const calls = new Map<string, StoreCallEvent[]>();
   for (const event of events) {
     if (event.type === 'effect') effects.set(event.fence, event.at);
+    if (event.type === 'wrote') wrote.set(event.fence, event.at);
     if (event.type === 'request' && event.answer.kind === 'answered' && !event.answer.replayed) {
       answered.set(event.answer.run, event.to);
     }
@@ -107,16 +125,20 @@ function runsOf({ events }: History): Run[] {
     const claim = own.find((call) => call.method === 'claim' && call.fence !== undefined);
     if (!claim) continue;
     const settling = own.filter((call) => call.method !== 'claim' && call.method !== 'renew');
-    const completed = settling.find((call) => call.method === 'complete' && call.got === 'written');
+    const completions = settling.filter((call) => call.method === 'complete');
+    const completed = completions.find((call) => call.got === 'written');
     runs.push({
       server: claim.server,
       from: claim.to!,
       to: settling.find((call) => call.got === 'written')?.to ?? Infinity,
-      effectAt: effects.get(claim.fence!) ?? Infinity,
+      effectAt: wrote.get(claim.fence!) ?? effects.get(claim.fence!) ?? Infinity,
+      writtenAt: completions.find((call) => call.writtenAt !== undefined)?.writtenAt ?? Infinity,
       completedAt: completed?.to ?? Infinity,
       answeredAt: answered.get(claim.fence!) ?? Infinity,
       tookOver: claim.tookOver === true,
-      refused: settling.some((call) => call.method === 'complete' && call.got === 'lost'),
+      refused: completions.some((call) => call.got === 'lost'),
+      unanswered: completions.some((call) => call.writtenAt !== undefined && call.got === 'error'),
+      stands: effects.has(claim.fence!),
     });
   }
   return runs;
@@ -126,12 +148,18 @@ function countFaultyRuns(runs: readonly Run[], faults: readonly FaultEvent[], hi
   for (const run of runs) {
     if (run.tookOver) hit('taken over');
     if (run.refused) hit('late completion refused');
+    const hasWritten = run.effectAt < Infinity;
+    if (run.refused && hasWritten && !run.stands) hit('written by a late run, and undone');
+    if (run.unanswered) hit(run.stands ? 'commit unanswered, and true' : 'commit unanswered, and undone');
     const onServer = faults.filter(({ server }) => server === run.server);
     const kill = onServer.find(({ kind, from }) => kind === 'kill' && from >= run.from);
     if (kill) {
       const { from: at } = kill;
-      if (run.effectAt <= at && run.completedAt > at && run.to > at) hit('killed between effect and record');
-      else if (run.effectAt > at && run.to > at) hit('killed between claim and effect');
+      if (run.effectAt <= at && run.completedAt > at && run.to > at) {
+        hit('killed between effect and record');
+        hit(run.writtenAt <= at ? 'killed between completion and commit' : 'killed between effect and completion');
+      }
+      if (run.effectAt > at && run.to > at) hit('killed between claim and effect');
       else if (run.completedAt <= at && run.answeredAt > at) hit('killed between record and answer');
     }
     const stop = onServer.find(
@@ -153,6 +181,7 @@ function countAnswers(
       if (isDuring) hit('replayed while the store was away');
       if (operationOf(subject).endsWith('joined') && to - from > 50) hit('joined a running request');
     }
+    if (answer.kind === 'failed') hit('written by a handler that failed, and undone');
     if (answer.kind === 'unknown') hit('outcome unknown answered');
     if (answer.kind === 'unavailable') hit('refused because the store was away');
     if (answer.kind === 'reused') hit('other payload refused');

@@ -9,6 +9,9 @@ export type CrashPoint =
   | 'after-effect'
   | 'before-complete'
   | 'after-complete'
+  // In a transaction only, on both sides of its commit.
+  | 'before-commit'
+  | 'after-commit'
   | 'before-respond'
   // Of streams only.
   | 'mid-stream'
@@ -47,9 +50,9 @@ export class CrashPoints {
   }
 
   /** Sees to it, now and then, that the store does the next thing it is asked for and its reply is lost. */
-  async maybeCutReply(of: 'claim' | 'append' | 'complete'): Promise<void> {
+  async maybeCutReply(of: 'claim' | 'append' | 'complete' | 'commit'): Promise<void> {
     // There are many more claims than completions.
-    const probability = of === 'complete' ? 4 * this.settings.cut : this.settings.cut;
+    const probability = of === 'complete' || of === 'commit' ? 4 * this.settings.cut : this.settings.cut;
     if (this.calm || !process.send || this.draw() >= probability) return;
     const { server } = this.settings;
     const from = machineNow();

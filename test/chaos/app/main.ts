@@ -23,7 +23,7 @@ import { noteStalls } from './stalls.js';
 import { storeOf } from './stores.js';
 
 const settings = readSettings();
-const { server, leaseMs, mode, platform, purgeMs } = settings;
+const { server, leaseMs, mode, platform, purgeMs, transaction } = settings;
 const journal = new Journal(settings.journal);
 const points = new CrashPoints(settings, journal);
 const store = await storeOf(settings);
@@ -81,13 +81,14 @@ class ChargesController {
       lease: leaseMs,
       retention: '1h',
       afterCrash: mode,
+      transaction,
       maxRecordBytes: 4_096,
       purge: { every: purgeMs },
       lazy: true,
     }),
   ],
   controllers: [ChargesController],
-  providers: [{ provide: Charges, useFactory: () => new Charges(settings, points) }],
+  providers: [{ provide: Charges, useFactory: () => new Charges(settings, points, journal) }],
 })
 class ChargesModule {}
 

@@ -3,6 +3,7 @@ import type { ClaimRef, ClaimResult, IdempotencyStore } from 'nestjs-idempotency
 import type { StoreCallEvent } from '../checker/history.js';
 import type { CrashPoints } from './crash-points.js';
 import type { Journal } from './journal.js';
+import { observedTransactions } from './observed-transactions.js';
 import { machineNow } from './settings.js';
 
 /** Which request a store call belongs to. */
@@ -24,15 +25,18 @@ export function observedStore(
 ): IdempotencyStore {
   const owners = new Map<string, RequestId>();
 
+  const begin = (method: StoreCallEvent['method'], token: string): ((rest: Partial<StoreCallEvent>) => void) => {
+    const owner = owners.get(token) ?? currentRequest.getStore() ?? NOBODY;
+    if (method === 'claim') owners.set(token, owner);
+    return journal.begin<StoreCallEvent>({ type: 'store', method, ...owner, server, token, from: machineNow() });
+  };
   const watch = async <T>(
     method: StoreCallEvent['method'],
     { claimToken: token }: ClaimRef,
     call: () => Promise<T>,
     facts: (result: T) => Partial<StoreCallEvent>,
   ): Promise<T> => {
-    const owner = owners.get(token) ?? currentRequest.getStore() ?? NOBODY;
-    if (method === 'claim') owners.set(token, owner);
-    const end = journal.begin<StoreCallEvent>({ type: 'store', method, ...owner, server, token, from: machineNow() });
+    const end = begin(method, token);
     try {
       const result = await call();
       end({ to: machineNow(), ...facts(result) });
@@ -68,6 +72,7 @@ export function observedStore(
       if (removed > 0) journal.write({ type: 'purge', from, to: machineNow(), removed });
       return removed;
     },
+    ...(store.transactions && { transactions: observedTransactions(store.transactions, begin, points) }),
   };
   return new Proxy(store, {
     get(target, name) {

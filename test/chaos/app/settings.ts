@@ -5,6 +5,8 @@ export interface AppSettings {
   readonly store: 'postgres' | 'redis';
   readonly redisClient: 'ioredis' | 'node-redis';
   readonly mode: 'block' | 'rerun';
+  /** Whether the handlers write into the database, in the transaction of their record. */
+  readonly transaction: boolean;
   /** Of this application's own proxy to the store. */
   readonly storePort: number;
   readonly ledgerPort: number;

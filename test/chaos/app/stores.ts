@@ -15,9 +15,19 @@ export async function storeOf(settings: AppSettings): Promise<AppStore> {
 async function postgresStore({ storePort, deadlineMs }: AppSettings): Promise<AppStore> {
   const { TypeOrmModule } = await import('@nestjs/typeorm');
   const { typeormStore } = await import('nestjs-idempotency/typeorm');
+  const { default: pg } = await import('pg');
+  // TypeORM holds connections for a moment before it listens for their errors, and some while it boots:
+  // one that the server ends just then would end the process, with and without the library. The
+  // library's own connections (by their name) are left to it.
+  class ApplicationClient extends pg.Client {
+    constructor(config: { readonly application_name?: string }) {
+      super(config);
+      if (!config.application_name?.endsWith('idempotency')) this.on('error', () => undefined);
+    }
+  }
   const dataSource = TypeOrmModule.forRoot({
     ...{ type: 'postgres', host: '127.0.0.1', port: storePort, username: 'postgres', database: 'postgres' },
-    ...{ retryAttempts: 1_000, retryDelay: 100, connectTimeoutMS: 1_000 },
+    ...{ retryAttempts: 1_000, retryDelay: 100, connectTimeoutMS: 1_000, extra: { Client: ApplicationClient } },
   });
   return {
     imports: [dataSource],

@@ -1,4 +1,5 @@
 import { checkAnswersAgree, checkPayloads, checkRecords } from './answers.js';
+import { checkCommits } from './commits.js';
 import { checkAnswersStandForEffects, checkEffects } from './effects.js';
 import type { History, Violation } from './history.js';
 import { groupByKey } from './key-history.js';
@@ -7,7 +8,7 @@ import { checkFencing, checkRefusals } from './refusals.js';
 
 /** What each rule says, in the order in which they are checked. */
 export const INVARIANTS = {
-  I1: 'block: at most one effect',
+  I1: 'block and transaction: at most one effect',
   I2: 'each effect under a claim of its own; a repeated one is explained by a takeover after a fault',
   I3: 'all answers of a key are the same, byte for byte',
   I4: 'no answer of another scope, key or payload',
@@ -22,6 +23,7 @@ export const INVARIANTS = {
   I14: 'fencing tokens increase',
   I15: 'no planted secret and no key in store files or output',
   I16: 'a record is there until its retention ends, and no longer',
+  I17: 'transaction: one row of the run that completed for each recorded completion, and no other row',
 } as const;
 
 const RULES = [
@@ -32,6 +34,7 @@ const RULES = [
   checkRefusals,
   checkFencing,
   checkRecords,
+  checkCommits,
   checkOrder,
 ];
 

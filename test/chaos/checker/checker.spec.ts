@@ -3,6 +3,7 @@ import { formatHistory, parseHistory } from './history.js';
 import { answered, OPERATION, Story, SUBJECT } from './story.js';
 
 const rerun = { mode: 'rerun' } as const;
+const transaction = { mode: 'transaction' } as const;
 const brief = { retentions: { [OPERATION]: 500 } };
 
 /** A run whose process dies after its effect. */
@@ -12,6 +13,15 @@ const killed = (settings = {}): Story =>
     .effect(1, 20)
     .fault('kill', [30, 30], 'one')
     .request('r1', [0, 31], 'lost');
+
+/** A run whose process dies in its transaction, and the one that takes over. */
+const undone = (): Story =>
+  new Story(transaction)
+    .wins('r1', [0, 10], 1)
+    .add({ type: 'wrote', subject: SUBJECT, server: 'one', fence: 1, at: 20 })
+    .fault('kill', [30, 30], 'one')
+    .request('r1', [0, 31], 'lost')
+    .run('r2', 2, 1_200, { attempt: 2, tookOver: true, server: 'two' });
 
 describe('the judge finds nothing wrong with', () => {
   const good: Record<string, Story> = {
@@ -56,6 +66,30 @@ describe('the judge finds nothing wrong with', () => {
       .effect(1, 2_010)
       .call('r1', 'complete', [2_020, 2_030], { got: 'lost' })
       .request('r1', [0, 2_050], answered(2, { replayed: true })),
+    'a transaction that is undone by a kill, and the row of the next attempt': undone()
+      .committed(2)
+      .stored(1_300, { digest: 'digest of 2', fence: 2 }),
+    'a transaction that is undone although its client is told that the store was away': new Story(transaction)
+      .fault('backend_kill', [25, 30])
+      .wins('r1', [0, 10], 1)
+      .call('r1', 'complete', [20, 40], { got: 'error', writtenAt: 24 })
+      .call('r1', 'release', [40, 45], { got: 'written' })
+      .request('r1', [0, 50], 'unavailable')
+      .run('r2', 2, 60, { attempt: 2, payload: 'q' })
+      .committed(2),
+    'an unknown outcome where a commit was not answered until the lease was over': new Story(transaction)
+      .fault('store_kill', [25, 1_500])
+      .wins('r1', [0, 10], 1)
+      .call('r1', 'complete', [20, 40], { got: 'error', writtenAt: 24 })
+      .call('r1', 'release', [40, 1_400], { got: 'error' })
+      .request('r1', [0, 1_410], 'unknown')
+      .run('r2', 2, 1_600, { attempt: 2, tookOver: true })
+      .committed(2),
+    'rows of two retentions, one each': new Story({ ...transaction, ...brief })
+      .run('r1', 1, 0)
+      .run('r2', 2, 600)
+      .committed(1)
+      .committed(2),
   };
   it.each(Object.keys(good))('%s', (name) => expect(check(good[name]!.history)).toEqual([]));
 });
@@ -134,6 +168,15 @@ describe('the judge finds', () => {
       'I9',
       new Story().wins('r1', [0, 10], 1).request('r2', [1_200, 1_210], 'unknown'),
     ],
+    'an unknown outcome where the transaction was undone before its commit': [
+      'I9',
+      new Story(transaction)
+        .fault('stop', [12, 1_500], 'one')
+        .wins('r1', [0, 10], 1)
+        .call('r1', 'complete', [1_510, 1_520], { got: 'error' })
+        .call('r1', 'release', [1_530, 1_540], { got: 'lost' })
+        .request('r1', [0, 1_550], 'unknown'),
+    ],
     'an answer that nobody should get': ['I9', new Story().request('r1', [0, 10], { kind: 'odd', what: '500' })],
     'a key that is not decided in the end': [
       'I10',
@@ -163,6 +206,37 @@ describe('the judge finds', () => {
     'a record that is over and still there': [
       'I16',
       new Story(brief).run('r1', 1, 0).stored(9_000, { state: 'over', remainingMs: -8_460 }),
+    ],
+    'a completion without its row': [
+      'I17',
+      new Story(transaction).wins('r1', [0, 10], 1).fault('kill', [30, 30], 'one').committed(1),
+    ],
+    'a record without its row': ['I17', undone().committed(2).stored(1_300, { fence: 3 })],
+    'a row without a completion': ['I17', undone().effect(1, 20).committed(2)],
+    'a row that a failed handler has left': [
+      'I17',
+      new Story(transaction)
+        .wins('r1', [0, 10], 1)
+        .effect(1, 20)
+        .call('r1', 'release', [20, 30], { got: 'written' })
+        .request('r1', [0, 40], 'failed'),
+    ],
+    'two rows of one completion': ['I17', undone().effect(2, 1_220, { attempt: 2 }).committed(2)],
+    'a row of another attempt than that of its claim': [
+      'I17',
+      new Story(transaction).wins('r1', [0, 10], 1).effect(1, 20, { attempt: 2 }).committed(1),
+    ],
+    'two runs of one key that both committed': ['I1', undone().effect(1, 20).committed(1).committed(2)],
+    'a client that is told that nothing was written, of a run whose answer others get': [
+      'I8',
+      new Story(transaction)
+        .fault('cut_reply', [25, 30], 'one')
+        .wins('r1', [0, 10], 1)
+        .effect(1, 20)
+        .call('r1', 'complete', [22, 40], { got: 'error', writtenAt: 24 })
+        .committed(1)
+        .request('r1', [0, 50], 'unavailable')
+        .request('r2', [100, 110], answered(1, { replayed: true })),
     ],
     'two records of one key': [
       'I16',

@@ -16,7 +16,8 @@ function checkPair(key: KeyHistory, first: EffectEvent, second: EffectEvent): vo
   if (first.fence === second.fence) return key.fail('I2', `two effects under one claim (${first.fence})`);
   const [one, two] = [key.claimOf(first.fence), key.claimOf(second.fence)];
   if (!one || !two || key.mayFollow(one, two)) return;
-  if (key.run.settings.mode === 'block') {
+  // A row that is there because of a run which did not complete must not be there at all.
+  if (key.run.settings.mode !== 'rerun') {
     return key.fail('I1', `two effects: runs ${first.fence} and ${second.fence}`);
   }
   const between = [...key.won].some(({ fence, tookOver }) => tookOver && fence > first.fence && fence <= second.fence);

@@ -1,3 +1,6 @@
+/** What is promised after a crash. `transaction`: the effects are rows that commit with the record. */
+export type Mode = 'block' | 'rerun' | 'transaction';
+
 /**
  * What a run leaves behind, and all that the checker knows of it. Written as JSON lines: the settings
  * first, then events in any order. All times are milliseconds of one clock that never jumps (all
@@ -5,7 +8,7 @@
  */
 export interface Settings {
   readonly store: string;
-  readonly mode: 'block' | 'rerun';
+  readonly mode: Mode;
   readonly leaseMs: number;
   /** How long answers are kept, by operation. */
   readonly retentions: Readonly<Record<string, number>>;
@@ -42,6 +45,8 @@ export type Answer =
   | { readonly kind: 'unavailable' }
   /** The handler's own failure, which is released: the next retry runs. */
   | { readonly kind: 'failed' }
+  /** 500: what the handler wrote in its transaction met a fault; that is undone, and the next retry runs. */
+  | { readonly kind: 'unwritten' }
   /** 500: it ran, and its answer could not be written. Decided: retries get `not_kept`. */
   | { readonly kind: 'unsent' }
   /** Something else, which nobody should get. */
@@ -73,15 +78,20 @@ export interface StoreCallEvent {
   readonly token: string;
   readonly from: number;
   readonly to?: number;
-  /** The kind of a claim's answer, `written`, `lost`, or `error`. */
+  /**
+   * The kind of a claim's answer, `written`, `lost`, or `error`. Of a completion in a transaction it is the
+   * commit that is meant, and `to` is when it was answered.
+   */
   readonly got?: string;
   /** Of a claim that was won. */
   readonly fence?: number;
   readonly attempt?: number;
   readonly tookOver?: boolean;
+  /** Of a completion in a transaction: when it was written there. It counts if the commit does. */
+  readonly writtenAt?: number;
 }
 
-/** An effect on the world outside, as the ledger has it. */
+/** An effect: on the world outside, as the ledger has it, or a row of the database, as it is there at the end. */
 export interface EffectEvent {
   readonly type: 'effect';
   readonly subject: string;
@@ -90,6 +100,22 @@ export interface EffectEvent {
   readonly fence: number;
   readonly attempt: number;
   readonly at: number;
+}
+
+/** A row that a handler has written in its transaction, as its process saw it: whether it is an effect, the commit decides. */
+export interface WroteEvent {
+  readonly type: 'wrote';
+  readonly subject: string;
+  readonly server: string;
+  readonly fence: number;
+  readonly at: number;
+}
+
+/** A completion that has become true, as the database itself has noted it in the same commit. */
+export interface CompletionEvent {
+  readonly type: 'completion';
+  readonly subject: string;
+  readonly fence: number;
 }
 
 /** Something that the nemesis did. Without `server`: to the store itself, or to all. */
@@ -113,6 +139,8 @@ export interface RecordEvent {
   readonly type: 'record';
   readonly subject: string;
   readonly state: string;
+  /** The fencing token of its last claim. */
+  readonly fence?: number;
   readonly digest?: string;
   readonly kept?: boolean;
   /** Milliseconds until its retention ends, on the store's clock; negative: it is over. Absent: kept until it is settled. */
@@ -136,7 +164,16 @@ export interface MarkEvent {
 }
 
 export type Event =
-  RequestEvent | StoreCallEvent | EffectEvent | FaultEvent | PurgeEvent | RecordEvent | TroubleEvent | MarkEvent;
+  | RequestEvent
+  | StoreCallEvent
+  | EffectEvent
+  | WroteEvent
+  | CompletionEvent
+  | FaultEvent
+  | PurgeEvent
+  | RecordEvent
+  | TroubleEvent
+  | MarkEvent;
 
 export interface History {
   readonly settings: Settings;
@@ -144,7 +181,7 @@ export interface History {
 }
 
 export interface Violation {
-  /** `I1` … `I16`. */
+  /** `I1` … `I17`. */
   readonly invariant: string;
   readonly subject: string;
   readonly what: string;

@@ -1,5 +1,6 @@
 import {
   operationOf,
+  type CompletionEvent,
   type EffectEvent,
   type FaultEvent,
   type History,
@@ -20,6 +21,7 @@ export class KeyHistory {
   readonly calls: StoreCallEvent[] = [];
   readonly effects: EffectEvent[] = [];
   readonly records: RecordEvent[] = [];
+  readonly completions: CompletionEvent[] = [];
   readonly violations: Violation[] = [];
   readonly retentionMs: number;
   private byFence: Map<number, WonClaim> | undefined;
@@ -161,6 +163,7 @@ export function groupByKey(history: History): KeyHistory[] {
     else if (event.type === 'store') of(event.subject).calls.push(event);
     else if (event.type === 'effect') of(event.subject).effects.push(event);
     else if (event.type === 'record') of(event.subject).records.push(event);
+    else if (event.type === 'completion') of(event.subject).completions.push(event);
   }
   for (const key of keys.values()) {
     key.requests.sort((a, b) => a.from - b.from);

@@ -53,11 +53,14 @@ class Model {
   private readonly open = new Set<number>();
   private readonly leaseMs: number;
   private readonly takesOver: boolean;
+  /** Whether a run can be told that the store was away: its transaction is undone, and the claim released. */
+  private readonly isUndone: boolean;
 
   constructor(private readonly key: KeyHistory) {
     this.requests = key.requests;
     this.leaseMs = key.run.settings.leaseMs;
-    this.takesOver = key.run.settings.mode === 'rerun';
+    this.takesOver = key.run.settings.mode !== 'block';
+    this.isUndone = key.run.settings.mode === 'transaction';
     this.configs.add({ state: ABSENT, since: 0, claimed: 0, told: 0 });
   }
 
@@ -189,7 +192,8 @@ class Model {
           : { ...config, state: abandoned, since: last },
       );
     }
-    if (mayRelease(answer)) add({ ...config, state: ABSENT, since: 0 });
+    if (mayRelease(answer) || (this.isUndone && answer.kind === 'unavailable'))
+      add({ ...config, state: ABSENT, since: 0 });
     if (now >= config.since + this.leaseMs) add({ ...config, state: abandoned, since: last });
   }
 

@@ -10,14 +10,17 @@ export function checkRefusals(key: KeyHistory): void {
         checkInProgress(key, request);
         break;
       case 'unavailable':
+      case 'unwritten':
         // On a machine that is out of breath the deadline passes without a fault; that takes as long as it is.
         if (to - from < key.run.settings.deadlineMs && !key.run.faultAt(server, from, to, failsCalls)) {
-          key.fail('I9', `request ${op} was told that the store is away, and it was not`);
+          key.fail('I9', `request ${op} got ${answer.kind}, and the store was not away`);
         }
         break;
       case 'unknown':
         if (!hasLostRun(key, request))
           key.fail('I9', `request ${op} was told of an unknown outcome, and no run was lost`);
+        else if (key.run.settings.mode === 'transaction' && !hasUnansweredCommit(key, op))
+          key.fail('I9', `request ${op} was told of an unknown outcome, and its transaction was undone`);
         break;
       case 'odd':
         key.fail('I9', `request ${op} got an answer that nobody should get: ${answer.what}`);
@@ -89,6 +92,11 @@ function hasLostRun(key: KeyHistory, request: RequestEvent): boolean {
     const until = Math.min(request.to, settled?.to ?? Infinity, lastLeaseEnd(key, claim, calls));
     return key.run.faultAt(claim.server, claim.from, until, endsLeases);
   });
+}
+
+/** Only a commit that nobody has answered leaves something unknown, and only to the one who sent it. */
+function hasUnansweredCommit(key: KeyHistory, op: string): boolean {
+  return key.calls.some((call) => call.op === op && call.writtenAt !== undefined && call.got === 'error');
 }
 
 /** When the last lease of a claim ended, at the latest. */

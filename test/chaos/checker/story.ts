@@ -13,6 +13,7 @@ const SETTINGS: Settings = {
 interface Where {
   readonly server?: string;
   readonly payload?: string;
+  readonly attempt?: number;
   readonly final?: true;
 }
 
@@ -53,8 +54,13 @@ export class Story {
     return this.call(op, 'claim', times, { got: 'claimed', fence, attempt: 1, tookOver: false, ...facts });
   }
 
-  effect(fence: number, at: number, { payload = 'p', server = 'one' }: Where = {}): this {
-    return this.add({ type: 'effect', subject: SUBJECT, payload, server, fence, attempt: 1, at });
+  effect(fence: number, at: number, { payload = 'p', server = 'one', attempt = 1 }: Where = {}): this {
+    return this.add({ type: 'effect', subject: SUBJECT, payload, server, fence, attempt, at });
+  }
+
+  /** A completion that has become true with the commit of its transaction. */
+  committed(fence: number): this {
+    return this.add({ type: 'completion', subject: SUBJECT, fence });
   }
 
   fault(kind: string, [from, to]: readonly [number, number], server?: string): this {
@@ -68,13 +74,21 @@ export class Story {
 
   /** A whole run, from the claim to the answer, in 60 milliseconds. */
   run(op: string, fence: number, from: number, { payload = 'p', server = 'one', ...facts }: RunFacts = {}): this {
-    this.wins(op, [from, from + 10], fence, { server, ...facts }).effect(fence, from + 20, { payload, server });
+    const { attempt = 1 } = facts;
+    this.wins(op, [from, from + 10], fence, { server, ...facts }).effect(fence, from + 20, {
+      payload,
+      server,
+      attempt,
+    });
     this.call(op, 'complete', [from + 30, from + 40], { server, got: 'written' });
     return this.request(op, [from, from + 60], answered(fence, { payload }), { server, payload });
   }
 
   /** What lay in the store at the end. */
-  stored(at: number, record?: { state?: string; digest?: string; remainingMs?: number; kept?: boolean }): this {
+  stored(
+    at: number,
+    record?: { state?: string; fence?: number; digest?: string; remainingMs?: number; kept?: boolean },
+  ): this {
     this.add({ type: 'mark', what: 'dump', at });
     return record ? this.add({ type: 'record', subject: SUBJECT, state: 'completed', ...record }) : this;
   }

@@ -31,6 +31,7 @@ export function isTrue(answer: Answer, op: number, payload: string, state: State
     case 'unsent':
       return hasClaimed;
     case 'failed':
+    case 'unwritten':
       // It ran. Its release may still follow: an error answer contradicts nothing.
       return hasClaimed;
     default:

@@ -4,6 +4,7 @@ import { keepingMutants } from './keeping.js';
 import { leaseMutants } from './leases.js';
 import type { Mutant } from './mutant.js';
 import { nameMutants } from './names.js';
+import { transactionMutants } from './transactions.js';
 
 export const MUTANTS: readonly Mutant[] = [
   ...claimMutants,
@@ -11,4 +12,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...answerMutants,
   ...nameMutants,
   ...keepingMutants,
+  ...transactionMutants,
 ];

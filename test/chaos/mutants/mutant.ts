@@ -1,4 +1,5 @@
 import type { Edit } from '../build.js';
+import type { Mode } from '../checker/history.js';
 import type { FaultKind } from '../nemesis.js';
 import type { Preparation } from '../store-server.js';
 
@@ -7,7 +8,7 @@ export interface Mutant {
   /** What is wrong with the library then. */
   readonly name: string;
   readonly store: 'postgres' | 'redis';
-  readonly mode: 'block' | 'rerun';
+  readonly mode: Mode;
   readonly edits: readonly Edit[];
   readonly prepare?: Preparation;
   /** The faults that bring it to light. */

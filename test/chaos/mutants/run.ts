@@ -32,9 +32,14 @@ interface Verdict {
   readonly error?: unknown;
 }
 
-const NO_BUG: readonly Mutant[] = (['redis', 'postgres'] as const).map((store) => ({
-  name: `no bug (${store})`,
-  ...{ store, mode: 'block', edits: [], caughtBy: [], crash: 0.005, cut: 0.02 },
+const WITHOUT_A_BUG = [
+  ['redis', 'block'],
+  ['postgres', 'block'],
+  ['postgres', 'transaction'],
+] as const;
+const NO_BUG: readonly Mutant[] = WITHOUT_A_BUG.map(([store, mode]) => ({
+  name: 'no bug',
+  ...{ store, mode, edits: [], caughtBy: [], crash: 0.005, cut: 0.02 },
   faults: ['app_kill', 'app_stop', 'clock', 'proxy_delay', 'proxy_drop_replies', 'proxy_refuse', 'store_kill'],
 }));
 
