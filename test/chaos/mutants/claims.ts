@@ -60,7 +60,7 @@ export const claimMutants: readonly Mutant[] = [
     edits: [
       edit(
         SCRIPTS,
-        `local fence = int(math.max((tonumber(rest[1] or '0')) + 1, now_us))`,
+        `local fence = int(math.max((tonumber(rest.top or '0')) + 1, now_us))`,
         'local fence = int(attempt)',
       ),
     ],
