@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { withDeadline } from '../../core/deadline.js';
 import type { PgClient } from './postgres-driver.js';
-import type { Statement } from './postgres.sql.js';
+import { shared, type Statement } from './postgres.sql.js';
 
 /** How soon after a write other processes are told: one statement tells of all writes of that time. */
 const GATHER_MS = 10;
@@ -11,9 +11,10 @@ const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 30_000;
 const HEARTBEAT_MS = 15_000;
 
+/** Prepared by name: parsed and planned each time it costs the server twice as much. */
 const NOTIFY: Statement = {
-  what: 'notify',
-  text: 'SELECT count(pg_notify($1::text, p)) FROM unnest($2::text[]) AS p',
+  ...shared('notify', 'SELECT count(pg_notify($1::text, p)) FROM unnest($2::text[]) AS p'),
+  // Sent again it would only wake everybody twice.
   repeatable: false,
 };
 
