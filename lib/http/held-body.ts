@@ -4,7 +4,14 @@ import type { OutgoingHttpHeaders } from 'node:http';
 export interface StreamSink {
   /** False: the application should wait for `drain`. */
   write(bytes: Buffer): boolean;
+  /** As `write`, for a piece that came as text and is UTF-8 on the wire. Absent where text is of no use. */
+  writeText?(text: string): boolean;
   end(): void;
+}
+
+/** What `write` without an encoding means, too. */
+export function isUtf8(encoding: BufferEncoding | null | undefined): boolean {
+  return encoding == null || encoding === 'utf8' || encoding === 'utf-8';
 }
 
 /** Status and headers as they stand. */

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { RecordedHeader } from '../core/record.js';
 import { ClientSide } from './client-side.js';
-import { HeldBody, type CurrentHead } from './held-body.js';
+import { HeldBody, isUtf8, type CurrentHead } from './held-body.js';
 import type { WireHolder } from './wire-holder.js';
 import { checkStatus, readHead, setHeaders, type WrittenHead } from './response-head.js';
 import type { AppSide, Callback, Chunk, MethodName, SeenState } from './response-overrides.js';
@@ -258,6 +258,8 @@ export class ResponseWire implements AppSide {
   }
 
   private take(chunk: Chunk, encoding: BufferEncoding | undefined, isLast = false): boolean {
+    const sink = this.body?.sink;
+    if (typeof chunk === 'string' && sink?.writeText && isUtf8(encoding)) return sink.writeText(chunk);
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk);
     return this.body?.write(bytes, isLast) ?? true;
   }

@@ -20,6 +20,8 @@ export class SseFrames {
   /** The last characters of the pieces, in which a frame's end may have begun. */
   private tail = '';
   private isFirst = true;
+  /** Whether bytes came, of which the decoder may hold the first of a character. */
+  private sawBytes = false;
 
   /** How many characters wait for the end of their frame. */
   get waiting(): number {
@@ -28,6 +30,18 @@ export class SseFrames {
 
   /** The frames that are complete now; each ends with a blank line. */
   push(bytes: Uint8Array): string[] {
+    this.sawBytes = true;
+    return this.take(bytes);
+  }
+
+  /** As `push`. A piece that is one whole frame, as Nest writes them, is taken as it is. */
+  pushText(text: string): string[] {
+    if (this.length === 0 && !this.isFirst && !this.sawBytes && isWholeFrame(text)) return [text];
+    // By way of bytes: that is what becomes of text that was cut within a character.
+    return this.take(Buffer.from(text));
+  }
+
+  private take(bytes: Uint8Array): string[] {
     const text = this.decoder.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
     if (text !== '') this.keep(this.withoutMark(text));
     FRAME_END.lastIndex = 0;
@@ -81,11 +95,27 @@ export class SseFrames {
   }
 }
 
+/** Whether the text is one frame and no more, in the plainest form. False proves nothing. */
+function isWholeFrame(text: string): boolean {
+  return text.length > 2 && text[0] !== '\n' && text.indexOf('\n\n') === text.length - 2 && !text.includes('\r');
+}
+
 /** The frame with this id, or as it is where it is only a comment. */
 export function withId(frame: string, id: string): string {
+  // As Nest writes it: one line of the frame begins with `id`, so that it is no mere comment.
+  const at = frame.startsWith('id: ') ? 0 : frame.indexOf('\nid: ') + 1;
+  const hasIt = at > 0 || frame.startsWith('id: ');
+  if (hasIt && isWholeFrame(frame) && isOnlyLine(frame, at))
+    return `id: ${id}\n${frame.slice(0, at)}${frame.slice(frame.indexOf('\n', at) + 1)}`;
   const lines = frame.split(LINE_END).filter((line) => line !== '');
   if (lines.every((line) => line.startsWith(':'))) return `${lines.join('\n')}\n\n`;
   return [`id: ${id}`, ...lines.filter((line) => line !== 'id' && !line.startsWith('id:')), '', ''].join('\n');
+}
+
+/** Whether no other line than the one at `at` begins with `id`. */
+function isOnlyLine(frame: string, at: number): boolean {
+  const first = frame.indexOf('\nid');
+  return at === 0 ? first < 0 : first === at - 1 && frame.indexOf('\nid', at) < 0 && !frame.startsWith('id');
 }
 
 /** A message of the library's own, at the end of a stream that did not end by itself. */

@@ -9,7 +9,7 @@ import {
 } from '../core/errors.js';
 import type { StreamEnd, StreamHead } from '../core/event-log.js';
 import type { StreamedAnswer as RecordedStream } from '../core/record.js';
-import { formatCursor } from '../core/streams/cursor.js';
+import { cursorsOf } from '../core/streams/cursor.js';
 import type { StreamLimits, StreamRecorder } from '../core/streams/recorder.js';
 import { keptHeaders } from './kept-headers.js';
 import type { StreamSink } from './held-body.js';
@@ -45,6 +45,7 @@ export interface StreamedAnswerOptions {
 export class StreamedAnswer implements StreamSink {
   private readonly head: StreamHead;
   private readonly frames: SseFrames | undefined;
+  private readonly cursorOf: (seq: number) => string;
   private recorder: StreamRecorder | undefined;
   private unframed: Buffer[] = [];
   private isDone = false;
@@ -55,6 +56,7 @@ export class StreamedAnswer implements StreamSink {
   constructor(private readonly options: StreamedAnswerOptions) {
     const { head, active } = options;
     this.head = { status: head.status, headers: keptHeaders(head.headers) };
+    this.cursorOf = cursorsOf(active.claim);
     const type = String(head.headers['content-type'] ?? '');
     this.frames = type.startsWith('text/event-stream') ? new SseFrames() : undefined;
     const { signal } = active.context;
@@ -71,15 +73,23 @@ export class StreamedAnswer implements StreamSink {
   }
 
   write(bytes: Buffer): boolean {
+    return this.frames ? this.take(this.frames, bytes) : this.isDone || this.record(bytes);
+  }
+
+  writeText(text: string): boolean {
+    return this.frames ? this.take(this.frames, text) : this.write(Buffer.from(text));
+  }
+
+  private take(into: SseFrames, piece: Buffer | string): boolean {
     if (this.isDone) return true;
-    if (!this.frames) return this.record(bytes);
     // Its first frame would only tell that the source has failed: then there is no stream, but an error.
     if (!this.recorder && this.options.sourceFailed()) return true;
-    const frames = this.frames.push(bytes);
-    if (!this.recorder && frames.length === 0) this.unframed.push(bytes);
+    const frames = typeof piece === 'string' ? into.pushText(piece) : into.push(piece);
+    if (!this.recorder && frames.length === 0)
+      this.unframed.push(typeof piece === 'string' ? Buffer.from(piece) : piece);
     for (const frame of frames) this.record(this.itemOf(frame));
     // A frame without an end would gather in memory.
-    if (this.frames.waiting > this.options.limits.maxBytes) this.finish('truncated');
+    if (into.waiting > this.options.limits.maxBytes) this.finish('truncated');
     // Nest drops a client that does not keep up with its source; here the log keeps up, or the limits say no.
     return true;
   }
@@ -110,8 +120,7 @@ export class StreamedAnswer implements StreamSink {
   }
 
   private itemOf(frame: string): Buffer {
-    const id = formatCursor(this.options.active.claim, (this.recorder?.count ?? 0) + 1);
-    return Buffer.from(withId(frame, id));
+    return Buffer.from(withId(frame, this.cursorOf((this.recorder?.count ?? 0) + 1)));
   }
 
   private record(bytes: Buffer): boolean {

@@ -17,7 +17,13 @@ export function streamToken(recordId: string): string {
 
 /** At most 40 characters: `token.attempt.seq`. */
 export function formatCursor(stream: Omit<StreamRef, 'recordKey'>, seq: number): string {
-  return `${streamToken(stream.recordId)}.${stream.attempt}.${seq}`;
+  return cursorsOf(stream)(seq);
+}
+
+/** The cursors of one stream; the hash that they begin with is made once, not for each item. */
+export function cursorsOf({ recordId, attempt }: Omit<StreamRef, 'recordKey'>): (seq: number) => string {
+  const prefix = `${streamToken(recordId)}.${attempt}.`;
+  return (seq) => prefix + seq;
 }
 
 /** Undefined where the text is no cursor of ours. */

@@ -1,6 +1,7 @@
 import type { ActiveRun } from '../active-run.js';
 import { monotonicNow, pause } from '../clock.js';
 import type { EventLog, StreamHead, StreamItem } from '../event-log.js';
+import type { FlushClock } from './flush-clock.js';
 import { LiveFeed } from './live-feed.js';
 
 /** When items are appended, and how many there may be. */
@@ -52,7 +53,7 @@ export class StreamRecorder {
   private items = 0;
   private appended = 0;
   private lastFlushAt = -Infinity;
-  private timer: NodeJS.Timeout | undefined;
+  private isInClock = false;
   private pumping: Promise<void> | undefined;
   private trouble: RecorderTrouble | undefined;
   private paused = false;
@@ -63,6 +64,7 @@ export class StreamRecorder {
     private readonly run: ActiveRun,
     private readonly head: StreamHead,
     private readonly limits: StreamLimits,
+    private readonly clock: FlushClock,
     private readonly on: RecorderEvents,
   ) {
     const { recordKey, recordId, attempt } = run.claim;
@@ -98,7 +100,7 @@ export class StreamRecorder {
   /** Resolves once everything that was pushed is in the log, or cannot be any more. */
   async finish(): Promise<RecorderTrouble | undefined> {
     this.ending = true;
-    clearTimeout(this.timer);
+    this.leaveClock();
     while (this.waiting.length > 0 && this.trouble !== 'lost') await this.pump();
     await this.pumping;
     return this.trouble;
@@ -110,14 +112,27 @@ export class StreamRecorder {
       this.appended === 0 ||
       this.waiting.length >= this.limits.flushItems ||
       this.waitingBytes >= this.limits.flushBytes;
-    const wait = enough ? 0 : this.lastFlushAt + this.limits.flushAfterMs - monotonicNow();
-    if (wait <= 0) void this.pump();
-    else this.timer ??= setTimeout(() => void this.pump(), wait);
+    if (enough || (!this.isInClock && monotonicNow() - this.lastFlushAt >= this.limits.flushAfterMs)) {
+      void this.pump();
+    } else if (!this.isInClock) {
+      this.isInClock = true;
+      this.clock.join(this.flush);
+    }
+  }
+
+  /** Called by the clock; one function, by which the clock knows this stream. */
+  private readonly flush = (): void => {
+    this.isInClock = false;
+    void this.pump();
+  };
+
+  private leaveClock(): void {
+    if (this.isInClock) this.clock.leave(this.flush);
+    this.isInClock = false;
   }
 
   private pump(): Promise<void> {
-    clearTimeout(this.timer);
-    this.timer = undefined;
+    this.leaveClock();
     this.pumping ??= this.appendBatch().finally(() => {
       this.pumping = undefined;
       if (this.waiting.length > 0 && !this.ending && this.trouble !== 'lost') this.schedule();

@@ -5,6 +5,7 @@ import type { RecordView } from '../record.js';
 import { findOrUnavailable, reusedError, streamGoneError } from '../refusals.js';
 import type { IdempotencyStore } from '../store.js';
 import { streamToken, type StreamCursor } from './cursor.js';
+import { FlushClocks } from './flush-clock.js';
 import { followStream, type StreamPart } from './follower.js';
 import type { LiveFeed } from './live-feed.js';
 import { StreamRecorder, type RecorderEvents, type StreamLimits } from './recorder.js';
@@ -14,6 +15,7 @@ export class Streams {
   private readonly feeds = new Map<string, LiveFeed>();
   /** For each run that streams, or may: whether its own client has left. */
   private readonly runs = new Map<string, () => boolean>();
+  private readonly clocks = new FlushClocks();
   private readonly closing = new AbortController();
 
   constructor(
@@ -41,7 +43,14 @@ export class Streams {
 
   /** Begins to record what the run streams. */
   record(active: ActiveRun, head: StreamHead, limits: StreamLimits, on: RecorderEvents): StreamRecorder {
-    const recorder = new StreamRecorder(this.store.events!, active, head, limits, on);
+    const recorder = new StreamRecorder(
+      this.store.events!,
+      active,
+      head,
+      limits,
+      this.clocks.of(limits.flushAfterMs),
+      on,
+    );
     this.feeds.set(feedKey(recorder.feed.stream), recorder.feed);
     return recorder;
   }

@@ -50,15 +50,13 @@ function pageOf(record: MemoryRecord, now: number, after: number, maxBytes: numb
 }
 
 function itemsAfter(all: readonly Uint8Array[], after: number, maxBytes: number): StreamItem[] {
-  const items: StreamItem[] = [];
   let size = 0;
-  for (let seq = after + 1; seq <= all.length; seq += 1) {
-    const bytes = all[seq - 1]!;
-    size += bytes.byteLength;
-    if (items.length > 0 && size > maxBytes) break;
-    items.push({ seq, bytes: new Uint8Array(bytes) });
+  let end = after;
+  for (; end < all.length; end += 1) {
+    size += all[end]!.byteLength;
+    if (end > after && size > maxBytes) break;
   }
-  return items;
+  return copiesOf(all.slice(after, end)).map((bytes, i) => ({ seq: after + i + 1, bytes }));
 }
 
 /**
@@ -66,6 +64,16 @@ function itemsAfter(all: readonly Uint8Array[], after: number, maxBytes: number)
  * a list belongs to one attempt, whose claim is the only one that gets here.
  */
 function grown({ head, items }: MemoryStream, more: readonly Uint8Array[]): MemoryStream {
-  for (const bytes of more) items.push(new Uint8Array(bytes));
+  for (const bytes of copiesOf(more)) items.push(bytes);
   return { head, items };
+}
+
+/** Copies of the items, all in one piece of memory: one for each would cost more than what is in them. */
+function copiesOf(items: readonly Uint8Array[]): Uint8Array[] {
+  const all = new Uint8Array(items.reduce((size, { byteLength }) => size + byteLength, 0));
+  let end = 0;
+  return items.map((bytes) => {
+    all.set(bytes, end);
+    return all.subarray(end, (end += bytes.byteLength));
+  });
 }

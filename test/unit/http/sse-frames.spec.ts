@@ -96,6 +96,43 @@ describe('frames of an event stream', () => {
     expect(frames.waiting).toBe(0);
   }, 20_000);
 
+  it('text that comes frame by frame, or in any other way, becomes what its bytes become', () => {
+    const random = randomFrom('texts');
+    const pick = <T>(from: readonly T[]): T => from[random(from.length) - 1]!;
+    for (let round = 0; round < 500; round++) {
+      const pieces = ['\n'];
+      for (let frame = random(8); frame > 0; frame--) {
+        let text = '';
+        for (let line = random(4); line > 0; line--) text += pick(LINES) + pick(random(4) === 1 ? ENDS : ['\n']);
+        text += pick(['\n', '\n', '\n', '', '\n\n', '\r\n']);
+        // Most are whole; some are cut, also within a character.
+        const at = random(4) === 1 ? random(text.length) : text.length;
+        pieces.push(text.slice(0, at), text.slice(at));
+      }
+      const asText = new SseFrames();
+      const asBytes = new SseFrames();
+      for (const piece of pieces) {
+        // Now and then one that comes as bytes.
+        const isText = random(6) > 1;
+        const got = isText ? asText.pushText(piece) : asText.push(Buffer.from(piece));
+        const due = asBytes.push(Buffer.from(piece));
+        const told = (frames: readonly string[]): string[] => frames.map((frame) => withId(frame, 't.1.1'));
+        expect([pieces, told(got)]).toEqual([pieces, told(due)]);
+      }
+      expect(asText.flush()).toBe(asBytes.flush());
+    }
+  });
+
+  it('a frame has one id, ours, wherever its own stands', () => {
+    expect(withId('id: 7\ndata: x\n\n', 'ours')).toBe('id: ours\ndata: x\n\n');
+    expect(withId('event: e\nid: 7\ndata: x\n\n', 'ours')).toBe('id: ours\nevent: e\ndata: x\n\n');
+    expect(withId('id: 7\ndata: x\nid: 8\n\n', 'ours')).toBe('id: ours\ndata: x\n\n');
+    expect(withId('id\ndata: x\nid: 8\n\n', 'ours')).toBe('id: ours\ndata: x\n\n');
+    expect(withId('idea: 7\nid: 8\ndata: x\n\n', 'ours')).toBe('id: ours\nidea: 7\ndata: x\n\n');
+    expect(withId('data: x\nid:8\n\n', 'ours')).toBe('id: ours\ndata: x\n\n');
+    expect(withId('data: id: 8\n\n', 'ours')).toBe('id: ours\ndata: id: 8\n\n');
+  });
+
   it('comments have no id', () => {
     expect(withId(': hello\r\n\r\n', 't.1.1')).toBe(': hello\n\n');
     expect(withId(': hello\ndata: x\n\n', 't.1.1')).toBe('id: t.1.1\n: hello\ndata: x\n\n');
