@@ -10,6 +10,7 @@ export default {
   maxWorkers: '100%',
   // Tests of one file that say `concurrent` do little but wait.
   maxConcurrency: 16,
+  testSequencer: '<rootDir>/test/support/longest-first.mjs',
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   extensionsToTreatAsEsm: ['.ts'],
