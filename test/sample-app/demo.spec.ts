@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { guard } from '../../sample-app/src/embedded-postgres.js';
+import { argumentsToRun } from '../support/compiled-sources.js';
 import { describeRedis, redisUrl } from '../support/redis-server.js';
 
-const register = new URL('../support/register.mjs', import.meta.url).href;
 const demo = fileURLToPath(new URL('../../sample-app/src/demo.ts', import.meta.url));
 
 /** About a minute on its own; more where other tests want the same cores. */
@@ -61,7 +61,7 @@ function runDemo(env: Record<string, string>): {
   readonly exitCode: Promise<number | null>;
   output(): string;
 } {
-  const child = spawn(process.execPath, ['--import', register, demo], {
+  const child = spawn(process.execPath, argumentsToRun(demo), {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

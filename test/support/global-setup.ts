@@ -1,4 +1,5 @@
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '../../sample-app/src/embedded-postgres.ts';
+import { compileSources } from './compiled-sources.ts';
 import { hasRedisServer, startRedis, type RedisServer } from './redis-process.ts';
 
 declare global {
@@ -12,6 +13,7 @@ declare global {
 export default async function globalSetup(): Promise<void> {
   const servers: NonNullable<typeof globalThis.testServers> = {};
   globalThis.testServers = servers;
+  process.env.COMPILED_SOURCES = await compileSources();
   if (!process.env.DATABASE_URL) {
     servers.postgres = await startEmbeddedPostgres();
     process.env.DATABASE_URL = servers.postgres.url;

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { guard } from '../../sample-app/src/embedded-postgres.ts';
+import { argumentsToRun } from './compiled-sources.ts';
 
 export interface FixtureOptions {
   env?: Record<string, string | undefined>;
@@ -29,7 +30,6 @@ export interface Fixture {
   stop(): Promise<FixtureExit>;
 }
 
-const register = new URL('./register.mjs', import.meta.url).href;
 const running = new Set<Fixture>();
 // What a failed test left behind ends with its file.
 if (typeof afterAll === 'function') afterAll(stopFixtures);
@@ -40,7 +40,7 @@ if (typeof afterAll === 'function') afterAll(stopFixtures);
  */
 export async function spawnFixture(file: string | URL, options: FixtureOptions = {}): Promise<Fixture> {
   const path = file instanceof URL || file.startsWith('file:') ? fileURLToPath(file) : file;
-  const child = spawn(process.execPath, ['--enable-source-maps', '--import', register, path, ...(options.args ?? [])], {
+  const child = spawn(process.execPath, [...argumentsToRun(path), ...(options.args ?? [])], {
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });

@@ -1,8 +1,5 @@
-// node --import ./test/support/register.mjs file.ts: runs TypeScript in a child process of a test.
+// node --import ./test/support/register.mjs file.ts: runs TypeScript in a child process.
 import { register } from 'node:module';
+import './ends-with-parent.mjs';
 
 register('./typescript-hooks.mjs', import.meta.url);
-// A fixture does not outlive the test that started it.
-if (process.send) process.once('disconnect', () => process.exit(1));
-// Listening for that alone must not keep it alive.
-process.channel?.unref();

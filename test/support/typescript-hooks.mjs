@@ -13,12 +13,14 @@ const sources = {
   'nestjs-idempotency/redis': 'lib/stores/redis/index.ts',
   'nestjs-idempotency/testing': 'lib/testing/index.ts',
 };
-const options = {
+/** How sources are compiled, for whoever runs them. */
+export const options = {
   jsc: {
     parser: { syntax: 'typescript', decorators: true },
     transform: { legacyDecorator: true, decoratorMetadata: true },
     target: 'es2022',
     keepClassNames: true,
+    rewriteRelativeImportExtensions: true,
   },
   module: { type: 'es6' },
   sourceMaps: 'inline',
