@@ -3,6 +3,7 @@ import { isolatedPostgres } from '../test/support/postgres.js';
 import { hasRedisServer, startRedis, type RedisServer } from '../test/support/redis-process.js';
 import type { Bench } from './parts/bench.js';
 import { measureHttp } from './parts/http.js';
+import { measureItems } from './parts/items.js';
 import { measureLargeTable } from './parts/large-table.js';
 import { measureMemory } from './parts/memory.js';
 import { measurePgbench } from './parts/pgbench.js';
@@ -31,6 +32,7 @@ export async function measure(scale: Scale, say: Bench['say']): Promise<Results>
     const bench: Bench = { scale, servers, load, database, say };
 
     const http = await inTurn(ADAPTERS, (adapter) => measureHttp(bench, adapter));
+    const items = await measureItems(bench);
     const pgbench = await measurePgbench(bench);
     if (!pgbench) notRun.push('pgbench: it is not installed on this machine.');
     const memory = [await measureMemory(bench, redis ? 'redis' : 'postgres')];
@@ -38,7 +40,7 @@ export async function measure(scale: Scale, say: Bench['say']): Promise<Results>
     const machine = machineOf();
     const measuredAt = new Date().toISOString();
     return {
-      ...{ mode: scale.name, measuredAt, machine, notRun, pgbench, largeTable, memory },
+      ...{ mode: scale.name, measuredAt, machine, notRun, items, pgbench, largeTable, memory },
       throughput: http.map(({ throughput }) => throughput),
       latency: http.map(({ latency }) => latency),
       streams: http.map(({ streams }) => streams),

@@ -1,3 +1,4 @@
+import type { ItemsRow } from '../parts/items.js';
 import type { LargeTable } from '../parts/large-table.js';
 import type { Latency } from '../parts/latency.js';
 import type { MemoryGrowth } from '../parts/memory.js';
@@ -15,6 +16,7 @@ export interface Results {
   readonly throughput: readonly Throughput[];
   readonly latency: readonly Latency[];
   readonly streams: readonly StreamFigures[];
+  readonly items: readonly ItemsRow[];
   readonly pgbench: readonly Pgbench[] | undefined;
   readonly largeTable: LargeTable;
   readonly memory: readonly MemoryGrowth[];

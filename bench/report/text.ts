@@ -41,6 +41,15 @@ export function textOf(results: Results, targets: readonly Target[]): string {
         ]),
       ),
     ),
+    table(
+      ['`run()` for each of many small items', 'items a second', 'to one at a time', 'middle half'],
+      results.items.map(({ store, atOnce, perSecond, toOne }) => [
+        `${store}, ${atOnce} at once`,
+        whole(perSecond.median),
+        ratio(toOne.median),
+        `${ratio(toOne.from)} – ${ratio(toOne.to)}`,
+      ]),
+    ),
     largeTable(results),
     table(
       ['memory of the server, fastify', 'in use, MB', 'resident, MB'],

@@ -35,6 +35,7 @@ const results: Results = {
       ],
     },
   ],
+  items: [{ store: 'postgres', atOnce: 256, perSecond: sharp(4_000), toOne: sharp(8) }],
   pgbench: undefined,
   largeTable: { small: 10, large: 1_000, smallMs: sharp(1), largeMs: sharp(2), ratio: sharp(1.3) },
   memory: [
@@ -70,6 +71,7 @@ describe("the bench's report", () => {
     expect(text).toContain(
       '| route without @Idempotent() / bare handler (express) | 0.97 | 0.87 – 1.07 | ≥ 0.98 | **no** |',
     );
+    expect(text).toContain('| postgres, 256 at once | 4,000 | 8.00 | 7.90 – 8.10 |');
   });
 
   it('draws a bar for each variant that was measured', () => {
