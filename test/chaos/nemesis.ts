@@ -16,7 +16,7 @@ export const FAULTS = {
   clock: 6,
   backend_kill: 8,
   store_kill: 4,
-  store_stop: 4,
+  store_stop: 8,
 } as const;
 export type FaultKind = keyof typeof FAULTS;
 
