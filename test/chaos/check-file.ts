@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { check } from './checker/check.js';
-import { parseHistory, type History } from './checker/history.js';
-import { report } from './report.js';
+import { parseHistory } from './checker/history.js';
+import { report, reportStreams, type Report } from './report.js';
+import { checkStreams } from './streams/check.js';
+import { parseStreamHistory } from './streams/history.js';
 import { countWindows } from './windows.js';
 
 /** npm run chaos:check -- FILE: judges a history again. Exit code 1: a violation; 2: there is no history in it. */
@@ -11,21 +13,31 @@ if (file === undefined || rest.length > 0) {
   process.exit(2);
 }
 
-function read(path: string): History {
+function judge(path: string): Report {
+  const text = readFileSync(path, 'utf8');
+  // How long the run was, and hence how often each window had to be hit, is the run's own business.
+  const ofRun = { seconds: 0, seed: 0, faults: new Map<string, number>() };
+  const streams = parseStreamHistory(text);
+  if (streams) {
+    const name = { store: 'stream', mode: streams.mode, ...ofRun };
+    return reportStreams(name, { ...ofRun, history: streams, violations: checkStreams(streams), windows: [] });
+  }
+  const history = parseHistory(text);
+  const { store, mode } = history.settings;
+  const windows = countWindows(history, 0);
+  return report({ store, mode, ...ofRun }, { ...ofRun, history, violations: check(history), windows });
+}
+
+function read(path: string): Report {
   try {
-    return parseHistory(readFileSync(path, 'utf8'));
+    return judge(path);
   } catch (error) {
     console.error(`chaos:check: ${path}: ${error instanceof Error ? error.message : String(error)}`);
     process.exit(2);
   }
 }
 
-const history = read(file);
-const violations = check(history);
-const { store, mode } = history.settings;
-// How long the run was, and hence how often each window had to be hit, is the run's own business.
-const windows = countWindows(history, 0);
-const { text } = report({ store, mode, seconds: 0, seed: 0 }, { history, violations, windows, faults: new Map() });
+const { text, summary } = read(file);
 console.log(text);
-console.log(`chaos:check ${store} ${mode}: ${history.events.length} events, ${violations.length} violations`);
-process.exit(violations.length === 0 ? 0 : 1);
+console.log(`chaos:check ${summary.store} ${summary.mode}: ${summary.violations} violations`);
+process.exit(summary.violations === 0 ? 0 : 1);

@@ -98,7 +98,11 @@ describe('npm run chaos', () => {
       const args = ['--store', 'all', '--mode', 'rerun', '--seconds', '2', '--seed', '3', '--out', directory];
       const run = chaos(directory, args, { PATH: directory });
       expect([await run.exited, run.output]).toEqual([2, expect.stringContaining('no redis-server on the PATH')]);
-      expect(run.output.trimEnd().split('\n').at(-1)).toMatch(/^chaos postgres rerun 2 s seed 3: PASSED, \d+ requests/);
+      const lines = run.output.trimEnd().split('\n');
+      expect(lines.at(-2)).toMatch(/^chaos postgres rerun 2 s seed 3: PASSED, \d+ requests/);
+      expect(lines.at(-1)).toMatch(/^chaos: FAILED, 1 of 1 runs passed, 1 could not be made, \d+ requests/);
+      const numbers = JSON.parse(await readFile(join(directory, 'numbers-3.json'), 'utf8')) as object[];
+      expect(numbers).toEqual([expect.objectContaining({ store: 'postgres', mode: 'rerun', passed: true })]);
       expect(await readdir(directory)).toContain('postgres-rerun-3.jsonl');
     },
     PATIENCE_MS,

@@ -1,105 +1,79 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { hasRedisServer } from '../support/redis-process.js';
-import { runChaos, type ChaosOptions } from './chaos.js';
-import { formatHistory, type History } from './checker/history.js';
+import { readArguments, USAGE, type Arguments } from './arguments.js';
+import { runChaos } from './chaos.js';
+import { formatHistory } from './checker/history.js';
 import { interruption } from './interruption.js';
-import { report } from './report.js';
+import { lineOf, lineOfAll, report, reportStreams, type Report, type Summary } from './report.js';
+import { formatStreamHistory } from './streams/history.js';
+import { runStreamChaos } from './streams/stream-chaos.js';
 
 /**
- * npm run chaos -- --store postgres|redis|all --mode block|rerun|transaction|all --seconds N --seed S [--out DIR]
+ * npm run chaos -- --store S --mode M --seconds N --seed S [--out DIR]; without arguments everything.
  *
- * Each run prints what it did and found; the last line is a summary. The exit code is 1 when a promise
- * was broken or a window was never hit, 2 when a run could not be made.
+ * Each run prints what it did and found; a line for each is repeated at the end, and the last one is of all
+ * of them. The exit code is 1 when a promise was broken or a window was never hit, 2 when a run could not
+ * be made.
  */
-const USAGE =
-  'chaos: --store postgres|redis|all --mode block|rerun|transaction|all --seconds N --seed S [--out DIR for the histories]';
+const { runs, seconds, seed, out } = understand();
+const signal = interruption();
+const say = (what: string): void => console.log(`[${new Date().toISOString()}] ${what}`);
 
-function readArguments() {
+const hasRedis = hasRedisServer();
+const summaries: Summary[] = [];
+let notMade = 0;
+
+for (const run of runs) {
+  if (signal.aborted) break;
+  if (run.store === 'redis' && !hasRedis) {
+    notMade += 1;
+    continue;
+  }
   try {
-    return parseArgs({
-      options: {
-        store: { type: 'string', default: 'all' },
-        mode: { type: 'string', default: 'all' },
-        seconds: { type: 'string', default: '60' },
-        seed: { type: 'string' },
-        out: { type: 'string', default: join(tmpdir(), 'idempotency-chaos-histories') },
-      },
-    });
+    const { text, summary } = await make(run);
+    console.log(text);
+    summaries.push(summary);
   } catch (error) {
-    console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    // What is broken off in the middle may well fail.
+    if (!signal.aborted) console.error(error);
+    notMade += 1;
+  }
+}
+
+if (summaries.length > 0) keep(`numbers-${seed}.json`, JSON.stringify(summaries, undefined, 2));
+if (!hasRedis && runs.some(({ store }) => store === 'redis')) {
+  console.error('chaos: there is no redis-server on the PATH, so nothing was run on Redis. Install one and run again.');
+}
+for (const summary of summaries) console.log(lineOf(summary));
+console.log(lineOfAll(summaries, notMade));
+const isGood = summaries.every(({ passed }) => passed);
+process.exit(signal.aborted ? 130 : !isGood ? 1 : notMade > 0 ? 2 : 0);
+
+async function make({ store, mode }: Arguments['runs'][number]): Promise<Report> {
+  const file = `${store}-${mode}-${seed}.jsonl`;
+  const name = { store, mode, seconds, seed };
+  const how = { store, seconds, seed, say, signal };
+  if (mode === 'stream-block' || mode === 'stream-rerun') {
+    const result = await runStreamChaos({ ...how, mode: mode === 'stream-block' ? 'block' : 'rerun' });
+    keep(file, formatStreamHistory(result.history));
+    return reportStreams(name, result);
+  }
+  // Before it is judged: whatever the judge makes of it, it is there to be looked at.
+  return report(name, await runChaos({ ...how, mode, keep: (history) => keep(file, formatHistory(history)) }));
+}
+
+function keep(name: string, text: string): void {
+  mkdirSync(out, { recursive: true });
+  writeFileSync(join(out, name), text);
+  console.log(`written: ${join(out, name)}`);
+}
+
+function understand(): Arguments {
+  try {
+    return readArguments(process.argv.slice(2));
+  } catch (error) {
+    console.error(`chaos: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
     process.exit(2);
   }
 }
-
-const { values } = readArguments();
-const stores = choose(values.store, ['postgres', 'redis']);
-const modes = choose(values.mode, ['block', 'rerun', 'transaction']);
-const seconds = Number(values.seconds);
-const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
-
-if (!stores || !modes || !(seconds > 0) || !Number.isInteger(seed)) {
-  console.error(USAGE);
-  process.exit(2);
-}
-
-if (values.store === 'redis' && values.mode === 'transaction') {
-  console.error(
-    'chaos: there is no mode transaction on Redis: what a handler writes into its database and a record in Redis ' +
-      'cannot be committed together. Run it with --store postgres.',
-  );
-  process.exit(2);
-}
-
-function choose<T extends string>(given: string, known: readonly T[]): readonly T[] | undefined {
-  if (given === 'all') return known;
-  return known.includes(given as T) ? [given as T] : undefined;
-}
-
-const interrupted = interruption();
-
-const summaries: string[] = [];
-let isGood = true;
-let wasImpossible = false;
-
-for (const store of stores) {
-  if (store === 'redis' && !hasRedisServer()) {
-    console.error(
-      'chaos: there is no redis-server on the PATH, so nothing was run on Redis. Install one and run again.',
-    );
-    wasImpossible = true;
-    continue;
-  }
-  for (const mode of modes) {
-    if (mode === 'transaction' && store === 'redis') continue;
-    if (!interrupted.aborted) isGood = (await one({ store, mode, seconds, seed })) && isGood;
-  }
-}
-
-async function one(options: ChaosOptions): Promise<boolean> {
-  const say = (what: string): void => console.log(`[${new Date().toISOString()}] ${what}`);
-  const file = join(values.out, `${options.store}-${options.mode}-${options.seed}.jsonl`);
-  const keep = (history: History): void => {
-    mkdirSync(values.out, { recursive: true });
-    writeFileSync(file, formatHistory(history));
-  };
-  let result;
-  try {
-    result = await runChaos({ ...options, say, keep, signal: interrupted });
-  } catch (error) {
-    // What is broken off in the middle may well fail.
-    if (!interrupted.aborted) console.error(error);
-    wasImpossible = true;
-    return true;
-  }
-  const { text, summary, isGood: good } = report(options, result);
-  console.log(text);
-  console.log(`history: ${file}`);
-  summaries.push(summary);
-  return good;
-}
-
-for (const summary of summaries) console.log(summary);
-process.exit(interrupted.aborted ? 130 : !isGood ? 1 : wasImpossible ? 2 : 0);

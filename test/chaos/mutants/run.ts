@@ -2,6 +2,9 @@ import { parseArgs } from 'node:util';
 import { hasRedisServer } from '../../support/redis-process.js';
 import { runChaos } from '../chaos.js';
 import { interruption } from '../interruption.js';
+import type { Violation } from '../checker/history.js';
+import { STREAM_MUTANTS, type StreamMutant } from '../streams/mutants.js';
+import { runStreamChaos } from '../streams/stream-chaos.js';
 import { MUTANTS } from './all.js';
 import type { Mutant } from './mutant.js';
 
@@ -20,11 +23,12 @@ const { values } = parseArgs({
   },
 });
 
-const FIRST_SECONDS = 5;
+const FIRST_SECONDS = 6;
 /** Chance has a part in most of them: what is not found is looked for again, twice as long each time. */
 const MOST_TRIES = 3;
 /** Two processes start sooner than four, and are enough to be in each other's way. */
 const APPS = 2;
+const READERS = 8;
 
 interface Verdict {
   readonly word: 'caught' | 'survived' | 'nothing found' | 'FOUND' | 'left out' | 'failed';
@@ -43,9 +47,28 @@ const NO_BUG: readonly Mutant[] = WITHOUT_A_BUG.map(([store, mode]) => ({
   faults: ['app_kill', 'app_stop', 'clock', 'proxy_delay', 'proxy_drop_replies', 'proxy_refuse', 'store_kill'],
 }));
 
+/** A bug, and how the run is made that has to notice it. */
+interface Planted extends Pick<Mutant, 'name' | 'store' | 'caughtBy'> {
+  readonly mode: string;
+  run(seconds: number, seed: number): Promise<{ readonly violations: readonly Violation[] }>;
+}
+
+function inRequests({ name, store, mode, faults, edits, prepare, crash = 0, cut = 0, caughtBy }: Mutant): Planted {
+  const how = { store, mode, faults, edits, crash, cut, signal, apps: APPS, ...(prepare && { prepare }) };
+  return { name, store, mode, caughtBy, run: (seconds, seed) => runChaos({ ...how, seconds, seed }) };
+}
+
+function inStreams({ name, store, mode, faults, edits, crash, cut, caughtBy }: StreamMutant): Planted {
+  const how = { store, mode, faults, edits, crash, cut, signal, apps: APPS, readers: READERS };
+  const run: Planted['run'] = (seconds, seed) => runStreamChaos({ ...how, seconds, seed });
+  return { name, store, mode: `stream-${mode}`, caughtBy, run };
+}
+
 const signal = interruption();
 const seed = Number(values.seed);
-const chosen = MUTANTS.filter(({ name }) => name.includes(values.only));
+const chosen = [...MUTANTS.map(inRequests), ...STREAM_MUTANTS.map(inStreams)].filter(({ name }) =>
+  name.includes(values.only),
+);
 if (chosen.length === 0 || !Number.isInteger(seed)) {
   console.error('chaos:mutants: [--only TEXT of a name] [--seed S]');
   process.exit(2);
@@ -55,29 +78,25 @@ if (!redis) console.error('chaos:mutants: there is no redis-server on the PATH: 
 
 const began = performance.now();
 const verdicts: Verdict[] = [];
-for (const mutant of [...NO_BUG, ...chosen]) {
+for (const planted of [...NO_BUG.map(inRequests), ...chosen]) {
   if (signal.aborted) break;
   const from = performance.now();
-  const verdict = await judge(mutant);
+  const verdict = await judge(planted);
   verdicts.push(verdict);
   const seconds = ((performance.now() - from) / 1_000).toFixed(0);
   const rules = verdict.rules && verdict.rules.length > 0 ? ` by ${verdict.rules.join(', ')}` : '';
-  console.log(`${mutant.name} (${mutant.store}, ${mutant.mode}) → ${verdict.word}${rules} [${seconds} s]`);
+  console.log(`${planted.name} (${planted.store}, ${planted.mode}) → ${verdict.word}${rules} [${seconds} s]`);
   if (verdict.error !== undefined && !signal.aborted) console.error(verdict.error);
 }
 
-async function judge(mutant: Mutant): Promise<Verdict> {
-  const { store, mode, faults, edits, prepare, crash = 0, cut = 0, caughtBy } = mutant;
+async function judge({ store, caughtBy, run }: Planted): Promise<Verdict> {
   if (store === 'redis' && !redis) return { word: 'left out' };
   const isReal = caughtBy.length > 0;
   let rules: string[] = [];
   for (let tries = 0; tries < (isReal ? MOST_TRIES : 1); tries++) {
     const seconds = FIRST_SECONDS * 2 ** tries;
     try {
-      const { violations } = await runChaos({
-        ...{ store, mode, faults, edits, crash, cut, seconds, signal, apps: APPS, seed: seed + tries },
-        ...(prepare && { prepare }),
-      });
+      const { violations } = await run(seconds, seed + tries);
       rules = [...new Set(violations.map(({ invariant }) => invariant))].sort();
     } catch (error) {
       return { word: 'failed', error };

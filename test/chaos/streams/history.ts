@@ -61,4 +61,15 @@ export interface StreamHistory {
   readonly events: readonly StreamEvent[];
 }
 
+export function formatStreamHistory({ mode, events }: StreamHistory): string {
+  return [{ mode }, ...events].map((line) => JSON.stringify(line)).join('\n') + '\n';
+}
+
+/** Undefined: it is no history of streams. */
+export function parseStreamHistory(text: string): StreamHistory | undefined {
+  const [first, ...rest] = text.split('\n').filter((line) => line !== '');
+  const { mode } = JSON.parse(first ?? '{}') as Partial<StreamHistory>;
+  return mode && { mode, events: rest.map((line) => JSON.parse(line) as StreamEvent) };
+}
+
 export type { Violation };

@@ -24,6 +24,7 @@ export interface StreamChaosOptions {
 export interface StreamChaosResult {
   readonly history: StreamHistory;
   readonly violations: readonly Violation[];
+  readonly faults: ReadonlyMap<string, number>;
   readonly windows: readonly { readonly name: string; readonly hits: number; readonly atLeast: number }[];
 }
 
@@ -66,7 +67,8 @@ export async function runStreamChaos(options: StreamChaosOptions): Promise<Strea
     // The ledger's lines are of this run's kinds.
     const told = (await cluster.events()) as unknown as StreamEvent[];
     const history: StreamHistory = { mode, events: [...told, ...load.events] };
-    return { history, violations: checkStreams(history), windows: countWindows(history, seconds) };
+    const violations = checkStreams(history);
+    return { history, violations, windows: countWindows(history, seconds), faults: nemesis.counts };
   } finally {
     await cluster.stop();
     clearInterval(alive);
