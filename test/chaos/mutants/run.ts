@@ -17,7 +17,7 @@ import type { Mutant } from './mutant.js';
  */
 const { values } = parseArgs({
   options: {
-    /** Only the bugs whose name holds this. */
+    /** Only the bugs whose name, store or mode holds this. */
     only: { type: 'string', default: '' },
     seed: { type: 'string', default: '1' },
   },
@@ -66,11 +66,11 @@ function inStreams({ name, store, mode, faults, edits, crash, cut, caughtBy }: S
 
 const signal = interruption();
 const seed = Number(values.seed);
-const chosen = [...MUTANTS.map(inRequests), ...STREAM_MUTANTS.map(inStreams)].filter(({ name }) =>
-  name.includes(values.only),
+const chosen = [...MUTANTS.map(inRequests), ...STREAM_MUTANTS.map(inStreams)].filter(({ name, store, mode }) =>
+  `${name} (${store}, ${mode})`.includes(values.only),
 );
 if (chosen.length === 0 || !Number.isInteger(seed)) {
-  console.error('chaos:mutants: [--only TEXT of a name] [--seed S]');
+  console.error('chaos:mutants: [--only TEXT of a name, store or mode] [--seed S]');
   process.exit(2);
 }
 const redis = hasRedisServer();
