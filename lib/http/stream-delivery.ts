@@ -12,6 +12,12 @@ const ENDS: Readonly<Record<Exclude<FollowerEnd, 'complete'>, { name: string; re
     reason: 'producer_lost',
     detail: 'The producer of this stream has ended without finishing it. What was recorded ends here.',
   },
+  gone: {
+    name: 'interrupted',
+    reason: 'stream_gone',
+    detail:
+      'Another attempt has taken the place of this stream, or its record was removed. There may have been more of it.',
+  },
   failed: { name: 'failed', reason: 'source_failed', detail: 'The source of this stream has failed.' },
   cancelled: { name: 'cancelled', reason: 'cancelled', detail: 'The stream was cancelled.' },
   truncated: { name: 'truncated', reason: 'too_large', detail: 'The stream has outgrown what may be recorded.' },

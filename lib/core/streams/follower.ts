@@ -4,8 +4,11 @@ import type { StreamEnd, StreamHead, StreamItem, StreamPage, StreamRef } from '.
 import type { IdempotencyStore } from '../store.js';
 import type { LiveFeed } from './live-feed.js';
 
-/** How a stream ends for a follower. `unreadable`: the store stayed away for too long. */
-export type FollowerEnd = StreamEnd | 'interrupted' | 'unreadable';
+/**
+ * How a stream ends for a follower. `gone`: a later attempt has taken its place, or its record was removed; it may have
+ * had more items. `unreadable`: the store stayed away for too long.
+ */
+export type FollowerEnd = StreamEnd | 'interrupted' | 'gone' | 'unreadable';
 
 /** What a follower gets, in this order: begin, items, items, …, end. No begin where the stream is gone before it was seen. */
 export type StreamPart =
@@ -57,7 +60,7 @@ export async function* followStream(following: Following): AsyncGenerator<Stream
     while (!left.aborted) {
       const page = pageOfFeed(feed, cursor) ?? (await readPage(following, cursor));
       if (page === 'unreadable') return yield { kind: 'end', end: 'unreadable', lastSeq: cursor };
-      if (!page) return yield { kind: 'end', end: 'interrupted', lastSeq: cursor };
+      if (!page) return yield { kind: 'end', end: await endWithoutLog(following), lastSeq: cursor };
       if (!begun) {
         begun = true;
         yield { kind: 'begin', head: page.head, standing: standingOf(page), tail: page.tail };
@@ -88,6 +91,12 @@ export async function* followStream(following: Following): AsyncGenerator<Stream
 /** A record that was settled with another answer has no end of this stream. */
 function standingOf(page: StreamPage): 'live' | StreamEnd | 'interrupted' {
   return page.state === 'ended' ? (page.end ?? 'interrupted') : page.state;
+}
+
+/** The producer may have lost its claim before anything was in the log; otherwise the log has been there, and was removed. */
+async function endWithoutLog({ store, stream }: Following): Promise<'interrupted' | 'gone'> {
+  const record = await store.find(stream.recordKey).catch(() => undefined);
+  return record?.recordId === stream.recordId && record.attempt === stream.attempt ? 'interrupted' : 'gone';
 }
 
 /** The feed as a page; undefined where it does not hold what comes after the cursor. */

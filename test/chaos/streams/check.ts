@@ -6,7 +6,7 @@ export const STREAM_RULES = {
   S2: 'what a reader gets is contiguous, from the start or strictly after its cursor, and nothing is double',
   S3: 'all readers of a stream get the same at the same place, of one call of the model',
   S4: 'no clean end without the end of the source, and then all of it',
-  S5: 'a stream has one end, at one place, for everybody',
+  S5: 'a stream has one end, at one place, for everybody; only where a later attempt has taken its place a reader may be told so earlier',
   S6: 'what anybody has seen is there for whoever comes later',
   S7: 'a refusal is one that the answers of the library name, and has its reason',
   S8: 'once all is healed, every stream is read to its end, or its outcome is unknown to everybody',
@@ -86,7 +86,7 @@ class KeyOfStream {
     if (fences.some((fence, i) => i > 0 && fence <= fences[i - 1]!)) this.found('S1', `fences ${fences.join()}`);
   }
 
-  private checkItems({ items, cursor, route }: ReadingEvent): void {
+  private checkItems({ items, cursor, route, endId }: ReadingEvent): void {
     const numbers = items.map(([, data]) => Number(data.split('-')[1]));
     const first = cursor === undefined ? 1 : placeOf(cursor) + 1;
     const gap = numbers.findIndex((number, i) => number !== first + i);
@@ -103,6 +103,9 @@ class KeyOfStream {
       if (prefixOf(id) !== generation.prefix) this.found('S3', `${id} in a stream of ${generation.prefix}`);
       if (placeOf(id) !== Number(data.split('-')[1])) this.found('S3', `${data} at ${id}`);
     }
+    if (endId !== undefined && prefixOf(endId) !== generation.prefix) {
+      this.found('S3', `${generation.prefix} ended at ${endId}`);
+    }
     if (cursor !== undefined && prefixOf(cursor) !== generation.prefix) {
       this.found('S3', `resumed at ${cursor}, got ${generation.prefix}`);
     }
@@ -110,6 +113,7 @@ class KeyOfStream {
 
   private checkEnd(reading: ReadingEvent): void {
     if (!ENDS_OF_STREAM.has(reading.end) || reading.reason === 'store_unavailable') return;
+    if (reading.reason === 'stream_gone') return this.checkGone(reading);
     const at = this.endOf(reading);
     const generation = this.generationOfReading(reading);
     if (!generation) {
@@ -126,6 +130,13 @@ class KeyOfStream {
       this.found('S5', `${reading.end} at ${at}, and ${generation.end.kind} at ${generation.end.at}`);
     }
     if (generation.seen > at) this.found('S6', `ended at ${at}, where somebody has seen ${generation.seen}`);
+  }
+
+  /** What was recorded after this place is lost to its reader; only a later attempt may take it. */
+  private checkGone(reading: ReadingEvent): void {
+    const own = Number(reading.endId?.split('.')[1]);
+    if (!this.calls.some(({ attempt }) => attempt > own))
+      this.found('S5', `gone at ${reading.endId}, and no later attempt has taken its place`);
   }
 
   private checkRefusal({ end, code, cursor, status }: ReadingEvent): void {

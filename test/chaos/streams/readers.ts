@@ -23,11 +23,14 @@ export interface StreamOperation {
 const MOST_TRIES = 8;
 /** Keys that are in use at the same time. */
 const IN_USE = 12;
+/** Cursors of a stream that readers remember: of each attempt the first one that anybody got. */
+type Remembered = Map<string, string>;
 
 /** The readers: several at once of the same stream, which drop it, come back with their cursor or without, elsewhere. */
 export class Readers {
   readonly events: ReadingEvent[] = [];
   readonly used: StreamOperation[] = [];
+  private readonly remembered = new Map<string, Remembered>();
 
   constructor(
     private readonly cluster: Cluster,
@@ -58,14 +61,30 @@ export class Readers {
   }
 
   private async finishOne(operation: StreamOperation, draw: Random): Promise<void> {
-    for (let tries = 1; ; tries++) {
+    let final: ReadingEvent | undefined;
+    for (let tries = 1; !final; tries++) {
       const reading = await this.ask(operation, draw, undefined, Infinity);
       const isEarly = reading?.code === 'idempotency_in_progress' || reading?.reason === 'store_unavailable';
       const isLast = reading !== undefined && (tries === MOST_TRIES || !isEarly);
-      if (reading) this.events.push(isLast ? { ...reading, final: true } : reading);
-      if (isLast) return;
-      await sleep(200);
+      if (isLast) final = { ...reading, final: true };
+      if (reading) this.note(final ?? reading);
+      if (!final) await sleep(200);
     }
+    // Whoever was away all the time comes back with what it had of an earlier attempt.
+    const last = attemptOf(final);
+    for (const [attempt, cursor] of this.remembered.get(operation.key) ?? []) {
+      const reading = attempt === last ? undefined : await this.ask(operation, draw, cursor, Infinity);
+      if (reading) this.note(reading);
+    }
+  }
+
+  private note(reading: ReadingEvent): void {
+    this.events.push(reading);
+    const attempt = attemptOf(reading);
+    if (!attempt) return;
+    const attempts = this.remembered.get(reading.key) ?? new Map<string, string>();
+    this.remembered.set(reading.key, attempts);
+    if (!attempts.has(attempt)) attempts.set(attempt, reading.items[0]![0]);
   }
 
   private next(draw: Random): StreamOperation {
@@ -80,12 +99,13 @@ export class Readers {
   }
 
   private async follow(operation: StreamOperation, draw: Random, signal: AbortSignal): Promise<void> {
-    let cursor: string | undefined;
+    const known = [...(this.remembered.get(operation.key)?.values() ?? [])];
+    let cursor = known.length > 0 && draw() < 0.2 ? oneOf(draw, known) : undefined;
     for (let tries = 1; tries <= MOST_TRIES && !signal.aborted; tries++) {
       const leaveAfter = draw() < 0.6 ? whole(draw, operation.ask.n) : Infinity;
       const reading = await this.ask(operation, draw, cursor, leaveAfter);
       if (!reading) continue;
-      this.events.push(reading);
+      this.note(reading);
       const { end, items, code } = reading;
       // After an interruption some come back: for the same again, or for another attempt.
       const comesBack = ['cut', 'left', 'silent', 'refused'].includes(end) || (end === 'interrupted' && draw() < 0.5);
@@ -113,4 +133,10 @@ export class Readers {
     const { patienceMs } = this;
     return read({ key, route, body: JSON.stringify(ask), server, port, cursor, leaveAfter, patienceMs });
   }
+}
+
+/** The stream and the attempt that a reading was of, as its ids name them. */
+function attemptOf({ items }: ReadingEvent): string | undefined {
+  const id = items[0]?.[0];
+  return id ? id.slice(0, id.lastIndexOf('.')) : undefined;
 }

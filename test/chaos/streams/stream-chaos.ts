@@ -76,7 +76,7 @@ export async function runStreamChaos(options: StreamChaosOptions): Promise<Strea
 }
 
 /** How often what matters has happened: a run that never hit it has proved nothing about it. */
-function countWindows({ events }: StreamHistory, seconds: number): StreamChaosResult['windows'] {
+function countWindows({ mode, events }: StreamHistory, seconds: number): StreamChaosResult['windows'] {
   const readings = events.filter((event): event is ReadingEvent => event.type === 'reading');
   const count = (is: (reading: ReadingEvent) => boolean): number => readings.filter(is).length;
   const crashes = events.filter((event) => event.type === 'mark' && event.what.startsWith('crash')).length;
@@ -96,5 +96,18 @@ function countWindows({ events }: StreamHistory, seconds: number): StreamChaosRe
     { name: 'ended by a failure of the source', hits: count(({ end }) => end === 'failed'), atLeast: times(10) },
     { name: 'read to a clean end', hits: count(({ end }) => end === 'clean'), atLeast: times(100) },
     { name: 'producers that killed themselves', hits: crashes, atLeast: times(3) },
+    {
+      name: 'came back with a cursor of an earlier attempt',
+      hits: count((reading) => isOutOfDate(reading, events)),
+      atLeast: mode === 'rerun' ? times(10) : 0,
+    },
   ];
+}
+
+/** Whether a later attempt than that of its cursor had begun when it was asked. */
+function isOutOfDate({ key, cursor, from }: ReadingEvent, events: readonly StreamEvent[]): boolean {
+  const attempt = Number(cursor?.split('.')[1]);
+  return events.some(
+    (event) => event.type === 'call' && event.key === key && event.attempt > attempt && event.at < from,
+  );
 }

@@ -57,6 +57,19 @@ describe('the judge of streams', () => {
       ],
     ],
     [
+      'replaced by a later attempt, which a slow reader meets before the end',
+      'rerun',
+      [
+        call,
+        { ...call, attempt: 2, fence: 2, salt: 'z' },
+        { ...sourceEnd, salt: 'z' },
+        reading({ ...interrupted, items: items(1, 3), endId: 't.1.3' }),
+        reading({ ...interrupted, reason: 'stream_gone', items: items(1, 1), endId: 't.1.1' }),
+        reading({ cursor: 't.1.1', status: 400, code: 'idempotency_cursor_invalid', items: [], end: 'refused' }),
+        reading({ items: items(1, 3, 't.2', 'z'), final: true }),
+      ],
+    ],
+    [
       'unknown before its first token',
       'block',
       [call, reading({ status: 409, code: 'idempotency_outcome_unknown', items: [], end: 'refused', final: true })],
@@ -79,6 +92,37 @@ describe('the judge of streams', () => {
     ['S4', 'a clean end too early', [call, sourceEnd, reading({ items: items(1, 2) }), final]],
     ['S4', 'a clean end of a source without one', [call, final]],
     ['S5', 'two ends', [call, sourceEnd, reading({ ...interrupted, items: items(1, 2), endId: 't.1.2' }), final]],
+    [
+      'S5',
+      'told that it is gone, though no attempt has taken its place',
+      [
+        call,
+        reading({ ...interrupted, reason: 'stream_gone', items: items(1, 2), endId: 't.1.2' }),
+        reading({ ...interrupted, items: items(1, 3), endId: 't.1.3', final: true }),
+      ],
+    ],
+    [
+      'S5',
+      'interrupted at two places',
+      [
+        call,
+        { ...call, attempt: 2, fence: 2, salt: 'z' },
+        { ...sourceEnd, salt: 'z' },
+        reading({ ...interrupted, items: items(1, 1), endId: 't.1.1' }),
+        reading({ ...interrupted, items: items(1, 3), endId: 't.1.3' }),
+        reading({ items: items(1, 3, 't.2', 'z'), final: true }),
+      ],
+    ],
+    [
+      'S3',
+      'ended at a place of another attempt',
+      [
+        call,
+        { ...call, attempt: 2, fence: 2, salt: 'z' },
+        reading({ ...interrupted, items: items(1, 1), endId: 't.2.1' }),
+        reading({ items: items(1, 3, 't.2', 'z'), final: true }),
+      ],
+    ],
     [
       'S6',
       'seen, and gone',

@@ -42,8 +42,19 @@ describe('a follower in the process of a producer whose claim was lost', () => {
     const later = await b.store.claim(b.request({ recordKey: claim.recordKey, takeOver: true }));
     expect(later).toMatchObject({ kind: 'claimed', claim: { attempt: 2 } });
 
-    expect(await follow(b, claim, feed)).toEqual(['item 1', 'item 2', 'item 3', 'interrupted after 3']);
-    expect(await follow(b, claim, feed, 2)).toEqual(['item 3', 'interrupted after 3']);
+    expect(await follow(b, claim, feed)).toEqual(['item 1', 'item 2', 'item 3', 'gone after 3']);
+    expect(await follow(b, claim, feed, 2)).toEqual(['item 3', 'gone after 3']);
+  });
+
+  it('is told of the interruption where nothing had come to be in the log', async () => {
+    const b = bench();
+    const claim = await b.claim({ leaseMs: 1_000 });
+    const feed = feedOf(claim, 0);
+    await b.pass(1_001);
+    expect(await follow(b, claim, feed)).toEqual(['interrupted after 0']);
+
+    await b.store.claim(b.request({ recordKey: claim.recordKey, takeOver: true }));
+    expect(await follow(b, claim, feed)).toEqual(['gone after 0']);
   });
 
   it('gets also what the log has and the producer never heard of', async () => {
