@@ -1,6 +1,7 @@
 import { IdempotencyConfigError, IdempotencyStoreError } from '../../lib/core/errors.js';
 import { redisStore, type RedisStoreClient } from '../../lib/stores/redis/index.js';
 import { describeRedis, redisUrl, startRedis, startRedisCluster, type RedisServer } from '../support/redis-server.js';
+import { startProxy } from '../support/tcp-proxy.js';
 import { freePort } from '../../sample-app/src/embedded-postgres.js';
 import { createClient } from 'redis';
 import { ioredis, ioredisCluster, nodeRedis, nodeRedisCluster, nodeRedisPool, Opened } from './clients.js';
@@ -97,6 +98,22 @@ describeRedis('The start of a Redis store', () => {
     const { client, close } = ioredis(url);
     opened.later(close);
     expect(await client.dbsize()).toBe(0);
+  });
+
+  it('is a store that is away where the connection breaks, at whatever question', async () => {
+    const started = await server();
+    const proxy = await startProxy(Number(new URL(started.url).port));
+    opened.later(() => proxy.close());
+    const store = await opened.store(nodeRedis(`redis://127.0.0.1:${proxy.port}`));
+    // The next one is not asked by way of the store.
+    const find = store.find.bind(store);
+    store.find = async (recordKey) => {
+      const found = await find(recordKey);
+      proxy.dropReplies(1);
+      return found;
+    };
+    // With `lazy` this is what an application boots in spite of; any other error ends it.
+    expect(await failure(store.start?.())).toBeInstanceOf(IdempotencyStoreError);
   });
 
   it.each([

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { withDeadline } from '../../core/deadline.js';
 import { IdempotencyConfigError, IdempotencyStoreError } from '../../core/errors.js';
 import type { ClaimRequest, IdempotencyStore } from '../../core/store.js';
-import { configErrorOf } from './redis.errors.js';
+import { configErrorOf, storeError } from './redis.errors.js';
 import type { RedisLink, RedisNode } from './redis.link.js';
 import type { RedisStoreSettings } from './redis.options.js';
 
@@ -31,15 +31,16 @@ export async function checkRedis(
     throw (
       configErrorOf(link.endpoint, error) ??
       (heard === undefined ? undefined : configErrorOf(link.endpoint, heard)) ??
-      withReason(error, heard)
+      // Not all that is asked here goes by way of the store: a driver's own error is the store being away as well.
+      withReason(storeError(link.endpoint, error), heard)
     );
   } finally {
     end();
   }
 }
 
-function withReason(error: unknown, heard: unknown): unknown {
-  if (!(error instanceof IdempotencyStoreError) || !(heard instanceof Error)) return error;
+function withReason(error: IdempotencyStoreError, heard: unknown): IdempotencyStoreError {
+  if (!(heard instanceof Error)) return error;
   const reason = heard.message || ('code' in heard ? String(heard.code) : heard.name);
   return error.message.includes(reason)
     ? error
