@@ -3,13 +3,16 @@ import { IdempotencyConfigError, IdempotencyStoreError } from '../../lib/core/er
 import type { ClaimRequest } from '../../lib/core/store.js';
 import { memoryStore } from '../../lib/stores/memory/memory-store.js';
 import { describeStoreContract, fakeClock } from '../../lib/testing/index.js';
+import { describeContracts } from './side-by-side.js';
 
 describeStoreContract('memoryStore', async () => {
   const clock = fakeClock();
   return { store: memoryStore({ clock }), advance: (ms) => clock.advance(ms) };
 });
 
-describeStoreContract('memoryStore on the real clock', async () => ({ store: memoryStore() }));
+describeContracts('memoryStore keeps the store contract', [
+  { name: 'on the real clock', factory: async () => ({ store: memoryStore() }) },
+]);
 
 describe('memoryStore', () => {
   const request = (recordKey: string, changes: Partial<ClaimRequest> = {}): ClaimRequest => ({
