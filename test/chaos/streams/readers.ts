@@ -21,6 +21,12 @@ export interface StreamOperation {
 
 /** Answers in a row that one reader asks for. */
 const MOST_TRIES = 8;
+/** And at the end, 200 ms apart: all is healed, and whoever is told to come later does. */
+const MOST_TRIES_AT_THE_END = 50;
+const COME_LATER: ReadonlySet<string | undefined> = new Set([
+  'idempotency_in_progress',
+  'idempotency_store_unavailable',
+]);
 /** Keys that are in use at the same time. */
 const IN_USE = 12;
 /** Cursors of a stream that readers remember: of each attempt the first one that anybody got. */
@@ -64,8 +70,8 @@ export class Readers {
     let final: ReadingEvent | undefined;
     for (let tries = 1; !final; tries++) {
       const reading = await this.ask(operation, draw, undefined, Infinity);
-      const isEarly = reading?.code === 'idempotency_in_progress' || reading?.reason === 'store_unavailable';
-      const isLast = reading !== undefined && (tries === MOST_TRIES || !isEarly);
+      const isEarly = COME_LATER.has(reading?.code) || reading?.reason === 'store_unavailable';
+      const isLast = reading !== undefined && (tries === MOST_TRIES_AT_THE_END || !isEarly);
       if (isLast) final = { ...reading, final: true };
       if (reading) this.note(final ?? reading);
       if (!final) await sleep(200);
