@@ -26,6 +26,10 @@ export interface ClusterOptions {
   readonly entry?: string;
   /** A planted bug. */
   readonly edits?: readonly Edit[];
+  /** The store's server where it is another than usual. The cluster stops it. */
+  readonly server?: () => Promise<StoreServer>;
+  /** How many replicas must have a claim in Redis; 0 by default. */
+  readonly minReplicas?: number;
   /** What is done to the store's server before the first application is there. */
   readonly prepare?: Preparation;
 }
@@ -77,7 +81,9 @@ export class Cluster {
     };
     try {
       const built = toEnd(await build(options.edits), (part) => part.remove());
-      const store = toEnd(await startStore(options.store, options.prepare), (part) => part.stop());
+      const store = toEnd(await (options.server?.() ?? startStore(options.store, options.prepare)), (part) =>
+        part.stop(),
+      );
       const ledgerFile = join(directory, 'ledger.jsonl');
       const ledger = toEnd(await startProcess(built.path('test/chaos/ledger.ts'), {}, [ledgerFile]), (part) =>
         part.stop(),
@@ -211,6 +217,7 @@ export class Cluster {
     const settings: AppSettings = {
       // A crash leaves nothing to be blocked, where nothing is written before the commit.
       ...(mode === 'transaction' ? { mode: 'block', transaction: true } : { mode, transaction: false }),
+      minReplicas: this.options.minReplicas ?? 0,
       ...{ server: app.name, store, leaseMs, deadlineMs, briefMs, purgeMs, secret, crash, cut },
       platform: index % 2 === 0 ? 'express' : 'fastify',
       redisClient: index < this.options.apps / 2 ? 'ioredis' : 'node-redis',

@@ -4,7 +4,7 @@ import { type IdempotencyStore, type StoreContainer } from 'nestjs-idempotency';
 import { CreateIdempotencyRecords1764000000000, typeormStore } from 'nestjs-idempotency/typeorm';
 import { redisStore } from 'nestjs-idempotency/redis';
 import { isolatedPostgres } from '../support/postgres.js';
-import { startRedis } from '../support/redis-process.js';
+import { startRedis, type RedisServer } from '../support/redis-process.js';
 
 /** A store's server with everything that the nemesis does to it, and a look at it from outside. */
 export interface StoreServer {
@@ -102,8 +102,13 @@ async function startRedisStore({ args = [] }: Preparation): Promise<StoreServer>
   // With `everysec`, its default, what was acknowledged in the last two seconds is lost with the process
   // where the disk is slow: an fsync that is under way holds back the next write to the file.
   const server = await startRedis({ args: ['--appendfsync', 'always', ...args] });
+  return redisStoreServer(() => server);
+}
+
+/** `current`: the Redis that is meant, which may be another one later. */
+export async function redisStoreServer(current: () => RedisServer): Promise<StoreServer> {
   const withClient = async <T>(use: (client: Redis) => Promise<T>): Promise<T> => {
-    const client = new Redis(server.url);
+    const client = new Redis(current().url);
     client.on('error', () => undefined);
     try {
       return await use(client);
@@ -113,13 +118,13 @@ async function startRedisStore({ args = [] }: Preparation): Promise<StoreServer>
   };
   const directory = await withClient(async (client) => String(((await client.config('GET', 'dir')) as string[])[1]));
   return {
-    port: server.port,
+    port: current().port,
     dataDirs: [directory],
-    kill: () => server.kill(),
-    restart: () => server.restart(),
-    pause: async () => server.pause(),
-    resume: async () => server.resume(),
-    stop: () => server.stop(),
+    kill: () => current().kill(),
+    restart: () => current().restart(),
+    pause: async () => current().pause(),
+    resume: async () => current().resume(),
+    stop: () => current().stop(),
     endConnections: () => withClient(async (client) => void (await client.call('CLIENT', 'KILL', 'TYPE', 'normal'))),
     withStore: (look) =>
       withClient(async (client) => {

@@ -18,6 +18,8 @@ export interface TcpProxy {
   dropReplies(which: boolean | number): void;
   /** Holds back each piece for so long, in both directions, in order. */
   delay(ms: number): void;
+  /** New connections go to this port. */
+  retarget(port: number): void;
   /** New connections are refused; the open ones live on. */
   refuse(on: boolean): Promise<void>;
   /** Sends on in pieces of so many bytes, each in a packet of its own; 0: as it came. */
@@ -25,7 +27,8 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
-export async function startProxy(targetPort: number): Promise<TcpProxy> {
+export async function startProxy(firstPort: number): Promise<TcpProxy> {
+  let targetPort = firstPort;
   const faults: Faults = { blackhole: false, repliesToDrop: 0, delay: 0, slice: 0 };
   const links = new Set<Link>();
   const server = createServer((client) => {
@@ -45,6 +48,7 @@ export async function startProxy(targetPort: number): Promise<TcpProxy> {
     dropReplies: (which) => void (faults.repliesToDrop = which === true ? Infinity : Number(which)),
     delay: (ms) => void (faults.delay = ms),
     slice: (bytes) => void (faults.slice = bytes),
+    retarget: (newPort) => void (targetPort = newPort),
     async refuse(on) {
       if (on === !server.listening) return;
       // The callback of close() waits for the open connections; that it no longer listens is at once.

@@ -12,6 +12,7 @@ export interface AppSettings {
   readonly ledgerPort: number;
   /** File to which it appends what it does. */
   readonly journal: string;
+  readonly minReplicas: number;
   readonly leaseMs: number;
   readonly deadlineMs: number;
   readonly briefMs: number;

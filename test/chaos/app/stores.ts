@@ -35,18 +35,18 @@ async function postgresStore({ storePort, deadlineMs }: AppSettings): Promise<Ap
   };
 }
 
-async function redisStore({ storePort, deadlineMs, redisClient }: AppSettings): Promise<AppStore> {
+async function redisStore({ storePort, deadlineMs, redisClient, minReplicas }: AppSettings): Promise<AppStore> {
   const { redisStore: make } = await import('nestjs-idempotency/redis');
   const address = { host: '127.0.0.1', port: storePort };
   if (redisClient === 'ioredis') {
     const { Redis } = await import('ioredis');
     const client = new Redis({ ...address, retryStrategy: () => 50 });
     client.on('error', () => undefined);
-    return { imports: [], create: () => make({ client, deadline: deadlineMs }) };
+    return { imports: [], create: () => make({ client, deadline: deadlineMs, minReplicas }) };
   }
   const { createClient } = await import('redis');
   const client = createClient({ socket: { ...address, reconnectStrategy: () => 50 } });
   client.on('error', () => undefined);
   await client.connect();
-  return { imports: [], create: () => make({ client, deadline: deadlineMs }) };
+  return { imports: [], create: () => make({ client, deadline: deadlineMs, minReplicas }) };
 }
