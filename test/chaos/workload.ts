@@ -37,13 +37,13 @@ function keyOf(marker: string, n: number): Pick<Operation, 'key' | 'route' | 'te
 function bodyOf(random: Random, id: number, leaseMs: number): ChargeBody {
   const draw = random();
   const kind =
-    draw < 0.01
+    draw < 0.02
       ? 'huge'
-      : draw < 0.02
+      : draw < 0.04
         ? 'poison'
-        : draw < 0.06
+        : draw < 0.08
           ? 'declined'
-          : draw < 0.1
+          : draw < 0.12
             ? 'broken'
             : draw < 0.4
               ? 'raw'

@@ -28,6 +28,9 @@ const TIMES_MORE_OFTEN: Partial<Record<CrashPoint, number>> = {
   'after-commit': 8,
 };
 
+/** There are many more appends than claims, and more claims than completions. */
+const TIMES_CUT = { append: 1, claim: 2, complete: 4, commit: 4 } as const;
+
 /** Moments at which the process kills itself, or has the reply of its next store call cut off, by chance. */
 export class CrashPoints {
   private readonly draw: () => number;
@@ -61,10 +64,8 @@ export class CrashPoints {
   }
 
   /** Sees to it, now and then, that the store does the next thing it is asked for and its reply is lost. */
-  async maybeCutReply(of: 'claim' | 'append' | 'complete' | 'commit'): Promise<void> {
-    // There are many more claims than completions.
-    const probability = of === 'complete' || of === 'commit' ? 4 * this.settings.cut : this.settings.cut;
-    if (this.calm || !process.send || this.draw() >= probability) return;
+  async maybeCutReply(of: keyof typeof TIMES_CUT): Promise<void> {
+    if (this.calm || !process.send || this.draw() >= this.settings.cut * TIMES_CUT[of]) return;
     const { server } = this.settings;
     const from = machineNow();
     const ready = new Promise<void>((resolve) => {
