@@ -106,7 +106,7 @@ export class Readers {
 
   private async follow(operation: StreamOperation, draw: Random, signal: AbortSignal): Promise<void> {
     const known = [...(this.remembered.get(operation.key)?.values() ?? [])];
-    let cursor = known.length > 0 && draw() < 0.2 ? oneOf(draw, known) : undefined;
+    let cursor = known.length > 0 && draw() < 0.1 ? oneOf(draw, known) : undefined;
     for (let tries = 1; tries <= MOST_TRIES && !signal.aborted; tries++) {
       const leaveAfter = draw() < 0.6 ? whole(draw, operation.ask.n) : Infinity;
       const reading = await this.ask(operation, draw, cursor, leaveAfter);
@@ -117,7 +117,7 @@ export class Readers {
       const comesBack = ['cut', 'left', 'silent', 'refused'].includes(end) || (end === 'interrupted' && draw() < 0.5);
       if (!comesBack) return;
       const last = items[items.length - 1]?.[0];
-      if (operation.route === 'events' && draw() < 0.7) cursor = last ?? cursor;
+      if (operation.route === 'events' && draw() < 0.85) cursor = last ?? cursor;
       else cursor = undefined;
       if (code === 'idempotency_cursor_invalid') cursor = undefined;
       await sleep(draw() * 150);
