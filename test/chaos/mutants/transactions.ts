@@ -23,7 +23,7 @@ export const transactionMutants: readonly Mutant[] = [
   },
   {
     name: 'the handler is given a manager that is not of its transaction',
-    ...{ store: 'postgres', mode: 'transaction', faults: [], crash: 0.02, caughtBy: ['I17'] },
+    ...{ store: 'postgres', mode: 'transaction', faults: ['app_kill'], crash: 0.05, caughtBy: ['I17'] },
     edits: [edit(TRANSACTIONS, 'work({ manager, complete:', 'work({ manager: dataSource.manager, complete:')],
   },
   {
