@@ -75,6 +75,9 @@ export function canonicalText(root: unknown, omit?: readonly string[]): string {
   }
 }
 
+/** Up to this many names are sorted by insertion. */
+const FEW_NAMES = 24;
+
 type PathPattern = readonly string[];
 
 function memberNames(
@@ -82,15 +85,32 @@ function memberNames(
   path: readonly string[],
   omitted: readonly PathPattern[] | undefined,
 ): readonly string[] {
+  const names = Object.keys(source);
   // A member that is undefined is one that the handler cannot tell from an absent one.
-  const names = Object.keys(source).filter((name) => source[name] !== undefined);
-  names.sort();
+  const present = names.some((name) => source[name] === undefined)
+    ? names.filter((name) => source[name] !== undefined)
+    : names;
+  sortNames(present);
   // The length first: a path of 100,000 names is not compared at each of 100,000 levels.
   const patterns = omitted?.filter(
     (pattern) => pattern.length === path.length + 1 && path.every((name, i) => matches(pattern[i], name)),
   );
-  if (!patterns || patterns.length === 0) return names;
-  return names.filter((name) => !patterns.some((pattern) => matches(pattern[path.length], name)));
+  if (!patterns || patterns.length === 0) return present;
+  return present.filter((name) => !patterns.some((pattern) => matches(pattern[path.length], name)));
+}
+
+/** By insertion where they are few: the engine's own sort makes two lists for each call. Many could be a client's attack. */
+function sortNames(names: string[]): void {
+  if (names.length > FEW_NAMES) {
+    names.sort();
+    return;
+  }
+  for (let i = 1; i < names.length; i += 1) {
+    const name = names[i]!;
+    let at = i;
+    for (; at > 0 && names[at - 1]! > name; at -= 1) names[at] = names[at - 1]!;
+    names[at] = name;
+  }
 }
 
 const matches = (part: string | undefined, name: string): boolean => part === '*' || part === name;

@@ -57,6 +57,8 @@ class Entry {
 export class ReplayCache {
   private readonly entries = new Map<string, Entry>();
   private bytes = 0;
+  /** Goes on where it was: from the start it would have to pass each place in the map that a dropped entry has left. */
+  private oldest = this.entries.keys();
 
   constructor(private readonly limits: ReplayCacheLimits | false) {}
 
@@ -81,10 +83,14 @@ export class ReplayCache {
     this.entries.set(recordKey, new Entry(fingerprint, answer, endsAt, bytes));
     this.bytes += bytes;
     // All entries live equally long at most, so the oldest is the first to end.
-    for (const oldest of this.entries.keys()) {
-      if (this.bytes <= this.limits.maxBytes && this.entries.size <= this.limits.maxRecords) break;
-      this.delete(oldest);
-    }
+    while (this.bytes > this.limits.maxBytes || this.entries.size > this.limits.maxRecords) this.dropOldest();
+  }
+
+  private dropOldest(): void {
+    let { value, done } = this.oldest.next();
+    // What it has passed was dropped, so that an iterator which has come to the end has an empty map behind it.
+    if (done) ({ value, done } = (this.oldest = this.entries.keys()).next());
+    if (!done) this.delete(value!);
   }
 
   delete(recordKey: string): void {

@@ -1,3 +1,5 @@
+import type { Writable } from 'node:stream';
+import { gatherWrites } from './redis.gather.js';
 import { keySlot } from './redis.slot.js';
 import type { RedisArgument } from './redis.client-types.js';
 import type { HintListener, RedisLink, Send } from './redis.link.js';
@@ -11,6 +13,8 @@ interface Connection {
   unsubscribe(channel: string): Promise<unknown>;
   disconnect(): void;
   readonly status: string;
+  /** The socket; none before the first attempt to connect, and none of a cluster's own. */
+  readonly stream?: Writable | null;
   readonly options: ConnectionOptions;
 }
 
@@ -62,6 +66,7 @@ type Method = (...args: RedisArgument[]) => Promise<unknown>;
 // them the slot and the keyPrefix, by this name.
 function sender(connection: Connection): Send {
   return ([command, ...args]) => {
+    gatherWrites(connection.stream);
     const name = String(command).toLowerCase();
     const method = (connection as unknown as Record<string, Method | undefined>)[`${name}Buffer`];
     return method ? method.apply(connection, args) : connection.callBuffer(name, args);

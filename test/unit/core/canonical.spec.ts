@@ -93,6 +93,17 @@ describe('canonicalText', () => {
     );
   });
 
+  it.each([2, 24, 25, 300])('sorts %i members by their UTF-16 code units, in whatever order they come', (count) => {
+    const sorted = Array.from({ length: count }, (_, i) => `m${i}\u{1f600}`).sort();
+    const text = `{${sorted.map((name) => `${JSON.stringify(name)}:1`).join(',')}}`;
+    const shuffled = fc.shuffledSubarray(sorted, { minLength: count, maxLength: count });
+    fc.assert(
+      fc.property(shuffled, (names) => {
+        expect(canonicalText(objectOf(names.map((name) => [name, 1] as const)))).toBe(text);
+      }),
+    );
+  });
+
   it('gives JSON that means the same', () => {
     fc.assert(
       fc.property(json, (value) => {

@@ -52,6 +52,20 @@ describe('ReplayCache', () => {
     expect(keys(cache, 5)).toEqual([3, 4]);
   });
 
+  it('drops the oldest also after it was emptied, and after the oldest were deleted or set again', () => {
+    const cache = new ReplayCache({ maxBytes: 1e6, maxRecords: 3, maxAgeMs: MINUTE });
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 5; i++) cache.set(`k${i}`, 'f', answer(1), later());
+      expect(keys(cache, 5)).toEqual([2, 3, 4]);
+      for (let i = 0; i < 5; i++) cache.delete(`k${i}`);
+    }
+    for (let i = 0; i < 3; i++) cache.set(`k${i}`, 'f', answer(1), later());
+    cache.delete('k1');
+    cache.set('k0', 'f', answer(1), later());
+    for (let i = 3; i < 5; i++) cache.set(`k${i}`, 'f', answer(1), later());
+    expect(keys(cache, 5)).toEqual([0, 3, 4]);
+  });
+
   it('does not throw everything else out for an answer that is too large for it', () => {
     const cache = new ReplayCache({ maxBytes: 10_000, maxRecords: 10, maxAgeMs: MINUTE });
     cache.set('k0', 'f', answer(100), later());
