@@ -33,6 +33,7 @@ export interface Throughput {
 
 /** Two variants whose ratio is of interest, both measured within seconds in each round. */
 const PAIRS: readonly (readonly [string, string])[] = [
+  ['undecorated', 'passing'],
   ['postgres', 'driver'],
   ['postgres', 'driverMany'],
   ['redis', 'peer'],

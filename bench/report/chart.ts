@@ -1,7 +1,7 @@
 import type { Throughput } from '../parts/throughput.js';
 
-const WIDTH = 760;
-const LABELS = 330;
+const WIDTH = 820;
+const LABELS = 390;
 const BAR = 22;
 const GAP = 10;
 const TOP = 58;
@@ -9,6 +9,7 @@ const TOP = 58;
 /** Drawn in this order: from what costs nothing to what costs most, then the peer. */
 const BARS: readonly string[] = [
   'bare',
+  'passing',
   'undecorated',
   'hotReplay',
   'memory',
@@ -27,7 +28,7 @@ export function chartOf({ adapter, rows }: Throughput, machine: string): string 
   const bars = shown.map(({ name, label, toBare }, index) => {
     const y = TOP + index * (BAR + GAP);
     const width = Math.round(toBare.median * scale);
-    const colour = name === 'bare' ? '#8a94a6' : name === 'peer' ? '#c4a46b' : '#3f7cac';
+    const colour = name === 'bare' || name === 'passing' ? '#8a94a6' : name === 'peer' ? '#c4a46b' : '#3f7cac';
     const [from, to] = [LABELS + Math.round(toBare.from * scale), LABELS + Math.round(toBare.to * scale)];
     const middle = y + BAR / 2;
     return [

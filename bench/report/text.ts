@@ -20,6 +20,11 @@ export function textOf(results: Results, targets: readonly Target[]): string {
         ]),
       ),
     ),
+    ...results.throughput.flatMap(({ adapter, pairs }) => {
+      const found = pairs['undecorated/passing'];
+      if (!found) return [];
+      return `A route without \`@Idempotent()\` to one behind a global interceptor that does nothing, ${adapter}: ${ratio(found.median)} (${ratio(found.from)} – ${ratio(found.to)}).`;
+    }),
     ...(results.pgbench ?? []).map(
       ({ connections, pairsPerSecond }) =>
         `pgbench, claim + complete one by one, prepared, ${connections} connections: ${whole(pairsPerSecond)} a second.`,

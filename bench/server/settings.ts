@@ -1,10 +1,10 @@
 export type Adapter = 'express' | 'fastify';
-export type StoreName = 'none' | 'memory' | 'postgres' | 'redis';
+export type StoreName = 'none' | 'passing' | 'memory' | 'postgres' | 'redis';
 
 /** What a server of the bench is told by its environment (`BENCH_SERVER`, JSON). */
 export interface ServerSettings {
   readonly adapter: Adapter;
-  /** `none`: the bare handler, without the module. */
+  /** `none`: the bare handler, without the module. `passing`: as that, with a global interceptor that only passes on. */
   readonly store: StoreName;
   readonly postgresUrl: string | undefined;
   readonly redisUrl: string | undefined;

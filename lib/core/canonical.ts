@@ -30,7 +30,7 @@ type Frame =
 export function canonicalText(root: unknown, omit?: readonly string[]): string {
   const omitted = omit && omit.length > 0 ? omit.map((path) => path.split('.')) : undefined;
   const stack: Frame[] = [];
-  const open = new Set<object>(); // what is on the stack: a value that comes up again contains itself
+  let open: Set<unknown> | undefined; // what is on a deep stack
   const path: string[] = [];
   let out = '';
   let value = root;
@@ -40,8 +40,12 @@ export function canonicalText(root: unknown, omit?: readonly string[]): string {
     if (scalar !== undefined) {
       out += scalar;
     } else {
-      if (open.has(value as object)) throw new TypeError('The payload contains itself; it has no canonical form.');
-      open.add(value as object);
+      // A value that contains itself gets deep, and is on the stack already.
+      if (stack.length >= SUSPICIOUS_DEPTH) {
+        open ??= new Set(stack.map(({ source }) => source));
+        if (open.has(value)) throw new TypeError('The payload contains itself; it has no canonical form.');
+        open.add(value);
+      }
       if (Array.isArray(value)) {
         out += '[';
         stack.push({ kind: 'array', source: value, next: 0 });
@@ -55,7 +59,7 @@ export function canonicalText(root: unknown, omit?: readonly string[]): string {
     let frame = stack[stack.length - 1];
     while (frame && frame.next === (frame.kind === 'array' ? frame.source.length : frame.names.length)) {
       out += frame.kind === 'array' ? ']' : '}';
-      open.delete(frame.source);
+      open?.delete(frame.source);
       stack.pop();
       path.length = Math.max(0, stack.length - 1);
       frame = stack[stack.length - 1];
@@ -74,6 +78,9 @@ export function canonicalText(root: unknown, omit?: readonly string[]): string {
     frame.next += 1;
   }
 }
+
+/** From this depth on a value is looked for in itself: a list of what is on the stack costs, and few bodies are deeper. */
+const SUSPICIOUS_DEPTH = 16;
 
 /** Up to this many names are sorted by insertion. */
 const FEW_NAMES = 24;

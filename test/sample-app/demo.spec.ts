@@ -10,13 +10,13 @@ import { describeRedis, redisUrl } from '../support/redis-server.js';
 
 const demo = fileURLToPath(new URL('../../sample-app/src/demo.ts', import.meta.url));
 
-/** About a minute on its own; more where other tests want the same cores. */
+/** About a minute on its own; more where other tests want the same cores. They wait more than they work, so all run at once. */
 const PATIENCE_MS = 180_000;
 
 describe('npm run demo', () => {
-  it('tells the whole story with records in Postgres', () => expectGoodEnd({ REDIS_URL: '' }), PATIENCE_MS);
+  it.concurrent('tells the whole story with records in Postgres', () => expectGoodEnd({ REDIS_URL: '' }), PATIENCE_MS);
 
-  it(
+  it.concurrent(
     'leaves no process and no directory behind when it is interrupted',
     async () => {
       const home = await newHome();
@@ -35,7 +35,11 @@ describe('npm run demo', () => {
 });
 
 describeRedis('npm run demo with REDIS_URL', () => {
-  it('tells the whole story with records in Redis', () => expectGoodEnd({ REDIS_URL: redisUrl() }), PATIENCE_MS);
+  it.concurrent(
+    'tells the whole story with records in Redis',
+    () => expectGoodEnd({ REDIS_URL: redisUrl() }),
+    PATIENCE_MS,
+  );
 });
 
 async function expectGoodEnd(env: Record<string, string>): Promise<void> {

@@ -63,9 +63,15 @@ describe('hashParts', () => {
 
   it('is SHA-256, and HMAC with it where there is a secret', () => {
     const bytes = Buffer.from([1, 2, 3]);
-    const framed = Buffer.concat([Buffer.from('3b:'), bytes]);
+    const framed = Buffer.concat([Buffer.from('3b:', 'utf16le'), bytes]);
     expect(hashParts([bytes])).toBe(createHash('sha256').update(framed).digest('base64url'));
     expect(hashParts([bytes], 's')).toBe(createHmac('sha256', 's').update(framed).digest('base64url'));
+    const mixed = Buffer.concat([
+      Buffer.from('4s:ab2s:c3b:', 'utf16le'),
+      bytes,
+      Buffer.from('0s:2s:\ud800', 'utf16le'),
+    ]);
+    expect(hashParts(['ab', 'c', bytes, '', '\ud800'])).toBe(createHash('sha256').update(mixed).digest('base64url'));
   });
 });
 
