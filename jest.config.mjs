@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+
 // Tests run as ES modules (Nest 12 is ESM only; Jest cannot `require` it before Node 24.9), hence
 // `node --experimental-vm-modules` in the npm scripts.
 export default {
@@ -6,8 +8,8 @@ export default {
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
   testEnvironment: 'node',
   testTimeout: 30_000,
-  // Most tests wait for a server or a clock, so a core to spare is a core wasted.
-  maxWorkers: '100%',
+  // Most tests wait for a server or a clock: with a worker for each core, two cores are idle for a third of the time.
+  maxWorkers: availableParallelism() + 1,
   // Tests of one file that say `concurrent` do little but wait.
   maxConcurrency: 16,
   testSequencer: '<rootDir>/test/support/longest-first.mjs',
