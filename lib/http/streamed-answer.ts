@@ -135,7 +135,7 @@ export class StreamedAnswer implements StreamSink {
       drain: () => wire.drain(),
     });
     const { stream } = recorder.feed;
-    // Waits for the first item in the log, so that its head goes out with it.
+    // The head goes out now that there is an item; the item itself once it is in the log.
     this.delivered = deliver({
       wire,
       stream,
