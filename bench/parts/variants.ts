@@ -2,7 +2,7 @@ import type { Adapter } from '../server/settings.js';
 import { startPeer, startServer, type BenchProcess, type Servers } from './process.js';
 
 /** The processes of one session, by what runs in them. */
-export type ServerName = 'bare' | 'passing' | 'memory' | 'postgres' | 'second' | 'redis' | 'peer' | 'peerBare';
+export type ServerName = 'bare' | 'passing' | 'untouched' | 'memory' | 'postgres' | 'second' | 'redis' | 'peer' | 'peerBare';
 
 /** A way to ask a server, and what to call it. */
 export interface Variant {
@@ -28,7 +28,7 @@ export const BARE = asNew('bare', 'bare handler', 'bare');
 export const GROUPS: readonly (readonly Variant[])[] = [
   [
     asNew('passing', 'bare handler behind a global interceptor that does nothing', 'passing'),
-    asNew('undecorated', 'route without @Idempotent()', 'memory', '/plain'),
+    asNew('undecorated', 'route without @Idempotent()', 'untouched', '/plain'),
     { ...asNew('hotReplay', 'hot replay', 'postgres'), keys: 'few', replayed: true },
   ],
   [
@@ -59,6 +59,8 @@ export class Session {
     const first = [
       add('bare', startServer(adapter, 'none', servers)),
       add('passing', startServer(adapter, 'passing', servers)),
+      // Its store stays empty: hundreds of thousands of records in a process's memory slow down all that it does.
+      add('untouched', startServer(adapter, 'memory', servers)),
       add('memory', startServer(adapter, 'memory', servers)),
       add('postgres', startServer(adapter, 'postgres', servers)),
     ];
