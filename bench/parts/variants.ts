@@ -2,7 +2,8 @@ import type { Adapter } from '../server/settings.js';
 import { startPeer, startServer, type BenchProcess, type Servers } from './process.js';
 
 /** The processes of one session, by what runs in them. */
-export type ServerName = 'bare' | 'passing' | 'untouched' | 'memory' | 'postgres' | 'second' | 'redis' | 'peer' | 'peerBare';
+export type ServerName =
+  'bare' | 'passing' | 'untouched' | 'memory' | 'postgres' | 'second' | 'redis' | 'peer' | 'peerBare';
 
 /** A way to ask a server, and what to call it. */
 export interface Variant {
