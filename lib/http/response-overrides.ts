@@ -1,5 +1,5 @@
 import type { EventEmitter } from 'node:events';
-import type { ServerResponse } from 'node:http';
+import { ServerResponse } from 'node:http';
 
 export type Callback = (error?: Error | null) => void;
 export type Chunk = string | Uint8Array;
@@ -67,8 +67,10 @@ export interface Original {
 /**
  * Puts the wire in the place of the response's own methods.
  *
- * By assignment, one after the other and the same functions for all responses: so V8 keeps one shape for
- * them (2 microseconds; as property definitions, or by another prototype, 9 to 14, and each later access slower).
+ * On a response as Node makes it by assignment, one after the other and the same functions for all responses: so V8
+ * keeps one shape for them (under 1 microsecond; by another prototype, each later access would be slower). Express has
+ * given its responses another prototype, and from then on V8 makes a new shape for each property that is added to one
+ * (45 microseconds for all of these): there they get one more prototype instead, and few properties.
  */
 export function overrideResponse(response: ServerResponse, wire: AppSide): Original {
   let own: Partial<Record<MethodName, Method>> | undefined;
@@ -76,9 +78,38 @@ export function overrideResponse(response: ServerResponse, wire: AppSide): Origi
   const original = { prototype: Object.getPrototypeOf(response) as ServerResponse, own };
   (response as WiredResponse)[WIRE] = wire;
   const methods = response as unknown as Record<string, unknown>;
-  for (const name of OVERRIDDEN) methods[name] = OVERRIDES[name];
-  for (const [name, state] of STATES) Object.defineProperty(response, name, state);
+  if (original.prototype === ServerResponse.prototype) {
+    overrideAll(response);
+  } else {
+    Object.setPrototypeOf(response, overriding(original.prototype));
+    for (const name of OVERRIDDEN)
+      if (SENDING_BY_APP.has(name) || Object.hasOwn(response, name)) methods[name] = OVERRIDES[name];
+  }
   return original;
+}
+
+/**
+ * What the application sends bytes with is always the response's own: an Express application that this one is mounted in
+ * sets the prototype again when a request comes back to it, and what it answers must not get past the wire.
+ */
+const SENDING_BY_APP: ReadonlySet<string> = new Set(['writeHead', 'write', 'end']);
+
+const overridingPrototypes = new WeakMap<ServerResponse, ServerResponse>();
+
+function overriding(prototype: ServerResponse): ServerResponse {
+  let found = overridingPrototypes.get(prototype);
+  if (!found) {
+    found = Object.create(prototype) as ServerResponse;
+    overrideAll(found);
+    overridingPrototypes.set(prototype, found);
+  }
+  return found;
+}
+
+function overrideAll(target: ServerResponse): void {
+  const methods = target as unknown as Record<string, unknown>;
+  for (const name of OVERRIDDEN) methods[name] = OVERRIDES[name];
+  for (const [name, state] of STATES) Object.defineProperty(target, name, state);
 }
 
 function textOrCallback<T>(value: T | Callback | undefined): value is T {
