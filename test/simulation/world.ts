@@ -72,7 +72,9 @@ export class World implements Surroundings {
       graceMs: 0,
       deadlineMs: Infinity,
     };
-    return { settings: { ...settings, retentions: { [OPERATION]: retentionMs } }, events: this.processes.events };
+    // The store counts whole milliseconds, and rounds down the moment from which it counts; the steps of a schedule lie closer.
+    const retentions = { [OPERATION]: retentionMs - 1 };
+    return { settings: { ...settings, retentions }, events: this.processes.events };
   }
 
   get now(): number {

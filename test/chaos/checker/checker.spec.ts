@@ -39,9 +39,6 @@ describe('the judge finds nothing wrong with', () => {
       .run('r2', 2, 1_200, { attempt: 2, tookOver: true, server: 'two' })
       .stored(1_300, { digest: 'digest of 2' }),
     'a run after the retention of the first': new Story(brief).run('r1', 1, 0).run('r2', 2, 600),
-    'a run after a retention whose begin was rounded down (found by the simulation, seed 1219867284)': new Story(brief)
-      .run('r1', 1, 0.4)
-      .run('r2', 2, 519.6),
     'a failure that is released, and the next run': new Story()
       .wins('r1', [0, 10], 1)
       .call('r1', 'release', [20, 30], { got: 'written' })
@@ -197,10 +194,7 @@ describe('the judge finds', () => {
         .call('r1', 'claim', [0, 70], { got: 'in_progress' })
         .request('r1', [0, 80], 'in_progress'),
     ],
-    'a run a few milliseconds before the end of a retention': [
-      'I6',
-      new Story(brief).run('r1', 1, 0.4).run('r2', 2, 517),
-    ],
+    'a run just before the end of a retention': ['I6', new Story(brief).run('r1', 1, 0.4).run('r2', 2, 520.3)],
     'a fencing token that decreases': ['I14', new Story(brief).run('r1', 2, 0).run('r2', 1, 600)],
     'a fencing token that is given twice': ['I14', new Story().wins('r1', [0, 10], 1).wins('r2', [5, 15], 1)],
     'a secret in a file': ['I15', new Story().add({ type: 'trouble', kind: 'leak', server: 'file', what: 'found' })],

@@ -23,7 +23,6 @@ export class KeyHistory {
   readonly records: RecordEvent[] = [];
   readonly completions: CompletionEvent[] = [];
   readonly violations: Violation[] = [];
-  /** The least that a record is kept: stores count whole milliseconds, and round down the moment from which they count. */
   readonly retentionMs: number;
   private byFence: Map<number, WonClaim> | undefined;
 
@@ -31,7 +30,7 @@ export class KeyHistory {
     readonly subject: string,
     readonly run: RunFacts,
   ) {
-    this.retentionMs = (run.settings.retentions[operationOf(subject)] ?? Infinity) - 1;
+    this.retentionMs = run.settings.retentions[operationOf(subject)] ?? Infinity;
   }
 
   fail(invariant: string, what: string): void {
